@@ -1,0 +1,61 @@
+# Every target works on a fresh machine with Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.biozoo-setup
+# onnxruntime and onnxruntime-gpu exclude each other: the GPU build only where NVIDIA's driver is.
+RUNTIME := $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
+MODEL  ?= nuclei-fluo
+PORT   ?= 7860
+
+.PHONY: help setup setup-browser setup-train run demo check lint types layers test bench clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | column -t -s:
+
+setup: $(STAMP)  ## everything into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "biozoo needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	    || { echo "Python cannot make a virtual environment here (Debian: apt-get install python3-venv)."; exit 3; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),ui,dev]'
+	@touch $@
+
+setup-browser:   ## Debian's Chromium, for the tests marked browser
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium fonts-noto-color-emoji >/dev/null; }
+	@chromium --version
+
+setup-train: setup  ## torch too (5.5 GB), to retrain a built-in model
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+
+run: setup       ## the page at http://127.0.0.1:7860
+	$(BIN)/zoo ui --port $(PORT)
+
+demo: setup      ## one run on the command line, on a simulated image
+	@mkdir -p out
+	$(BIN)/zoo sample nuclei -o out/cells.ome.tif
+	$(BIN)/zoo check $(MODEL) out/cells.ome.tif
+	$(BIN)/zoo run $(MODEL) out/cells.ome.tif -o out/
+
+check: lint types layers test  ## everything that CI asks
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+test: setup      ## the tests (shared and browser ones where their material is)
+	$(BIN)/python -m pytest -q
+
+bench: setup     ## the budgets of the design, each as a ratio within one run
+	$(BIN)/python benchmarks/run.py
+
+clean:           ## what the targets above made, but not .venv
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

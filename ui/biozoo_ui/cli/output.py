@@ -1,0 +1,88 @@
+"""What the verbs print: aligned text for people, JSON for programs, errors on stderr.
+
+Facts go to stdout, everything else (progress, notes, errors) to stderr, so a pipe gets only facts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, ParamSpec
+
+import typer
+from biozoo.errors import BiozooError
+
+P = ParamSpec("P")
+
+
+def say(text: str = "") -> None:
+    """One line of facts on stdout."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """One line beside the facts, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def emit_json(facts: Any) -> None:
+    """The facts as one JSON document on stdout; paths become text."""
+    json.dump(facts, sys.stdout, indent=2, default=str, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Left-aligned columns, as wide as their widest cell; the last one is never padded."""
+    cells = [tuple(headers), *(tuple(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def size_text(n_bytes: int) -> str:
+    """Bytes in the unit a person would choose: 812 B, 2.8 MB."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` cut to `width` characters with an ellipsis."""
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def fail(error: BiozooError) -> NoReturn:
+    """Print the error's sentence and end with its exit code."""
+    if os.environ.get("BIOZOO_DEBUG"):
+        raise error
+    note(f"zoo: {error}")
+    raise typer.Exit(error.exit_code)
+
+
+def verb(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose BiozooErrors become one sentence and an exit code, never a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except BiozooError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            note("\nzoo: stopped; nothing half-written was left behind.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader (head, less) has gone: silence the flush at exit, as other tools do.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+    return run
