@@ -1,7 +1,7 @@
 """Tiny model packages for tests, built in a temporary folder. No torch, no network.
 
-    folder = make_package(tmp_path / "tiny")                               # bcyx, 8 + n*4, 3 x 3 blur
-    folder = make_package(tmp_path / "p", axes="bczyx", size=16, halo=2)   # 3D, fixed size, halo 2
+    folder = make_package(tmp_path / "tiny")                              # bcyx, 8 + n*4, 3 x 3 blur
+    folder = make_package(tmp_path / "p", axes="bczyx", size=16, halo=2)  # 3D, fixed size, halo 2
     folder = make_package(tmp_path / "p", axes="byxc", channels=3, out_channels=2)
     folder = make_package(tmp_path / "p", size={"y": (16, 8), "x": 32})    # y = 16 + n*8, x = 32
     folder = make_package(tmp_path / "p", inputs=2, outputs=2, dtype="uint8")
@@ -13,15 +13,15 @@ What is made
 A folder with `rdf.yaml` (format 0.5, every axis id written out), `weights.onnx`, `README.md`,
 `cover.png` and one `test_<tensor id>.npy` per tensor, sha256 of each declared. The description has
 been accepted by bioimageio.spec before the function returns, and the test outputs are what the
-network gives, halo cropped as the spec has it, pre- and postprocessing included.
+network gives (the halo is not cropped), pre- and postprocessing included.
 
 Tensor ids are `raw`, `raw1`, ... and `prediction`, `prediction1`, ...
 
 The networks
 ------------
 "blur" (default): a box filter of `kernel` pixels per space axis with zeros beyond the border, over
-the mean of all inputs; output channel c (of output tensor k) is the mean of the input channels times
-(c + 1) * (k + 1). Its receptive field is known exactly: kernel // 2 pixels to each side, so tiles
+the mean of all inputs; output channel c (of output tensor k) is the mean of the input channels
+times (c + 1) * (k + 1). Its receptive field is known exactly: kernel // 2 pixels to each side, so tiles
 with halo >= kernel // 2 equal the whole image.
 "pointwise": 2 * x + 1 (k + 1 times for output k); the channels stay, no context.
 With `valid=True` the blur crops itself: the output has `offset` -(kernel - 1) and no halo.
@@ -153,7 +153,7 @@ def make_package(
         channel_names, tags,
     )  # fmt: skip
     rdf["config"] = dict(config or {})
-    for tensor_id, array in _expected(graph, rdf, tensors, axes, out_ids, halos).items():
+    for tensor_id, array in _expected(graph, rdf, tensors, axes, out_ids).items():
         np.save(folder / f"test_{tensor_id}.npy", array)
     for output in rdf["outputs"]:
         output["test_tensor"] = _file(folder, output["test_tensor"]["source"])
@@ -259,7 +259,7 @@ def _network(
             base = add("Unsqueeze", [base, const("missing", np.int64(missing))], "full")
         window = [1 if a == "t" else kernel for a in space]
         weight = np.ones((out_channels, channels, *window), np.float32)
-        weight *= np.arange(1, out_channels + 1, dtype=np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+        weight *= np.float32(range(1, out_channels + 1)).reshape(-1, *[1] * (weight.ndim - 1))
         weight /= channels * np.prod(window)
         pads = [0 if valid or a == "t" else kernel // 2 for a in space]
         base = add("Conv", [base, const("weight", weight)], "blurred", pads=pads * 2)
@@ -268,8 +268,14 @@ def _network(
             base = add("AveragePool", [base], "pooled", kernel_shape=steps, strides=steps)
         elif scale < 1:
             factors = np.float32([1, 1, *(1 if a == "t" else 1 / scale for a in space)])
-            base = add("Resize", [base, "", const("factors", factors)], "enlarged", mode="nearest",
-                       coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+            base = add(
+                "Resize",
+                [base, "", const("factors", factors)],
+                "enlarged",
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
         if missing:
             base = add("Squeeze", [base, "missing"], "squeezed")
         base = add("Transpose", [base], "back", perm=[present.index(a) for a in axes])
@@ -421,13 +427,8 @@ def _expected(
     tensors: Mapping[str, np.ndarray],
     axes: str,
     out_ids: list[str],
-    halos: Mapping[str, int],
 ) -> dict[str, np.ndarray]:
-    """What the package gives for its test inputs, by onnx's own reference evaluator.
-
-    The halo is cropped, as bioimageio.spec has it of test tensors of models that declare one only
-    where the network shrinks its image; here the network keeps the size, so nothing is cropped.
-    """
+    """What the package gives for its test inputs, by onnx's own reference evaluator."""
     from onnx import load_model_from_string
     from onnx.reference import ReferenceEvaluator
 
@@ -450,9 +451,7 @@ def _apply(step: Mapping[str, Any], array: np.ndarray, axes: str) -> np.ndarray:
     """One pre- or postprocessing step, in the plainest numpy; only what tests use."""
     kwargs = step.get("kwargs", {})
     names = [LETTERS[a] for a in axes]
-    over = tuple(
-        i for i, name in enumerate(names) if name in kwargs.get("axes", names)
-    )
+    over = tuple(i for i, name in enumerate(names) if name in kwargs.get("axes", names))
     if step["id"] == "ensure_dtype":
         return array.astype(kwargs["dtype"])
     if step["id"] == "scale_linear":

@@ -76,10 +76,7 @@ class ModelCard:
     @classmethod
     def of(cls, package: ModelPackage) -> ModelCard:
         """The card of a package, from its raw description (no validation, no bioimageio.spec)."""
-        from biozoo.summary import read_rdf
-
-        rdf = read_rdf(package.rdf)
-        summary = package.summary
+        rdf, summary = package.raw, package.summary
         return cls(
             id=package.id,
             version=str(package.version or ""),

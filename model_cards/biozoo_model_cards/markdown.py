@@ -1,8 +1,8 @@
 """A model's documentation as HTML that is safe to show: it was written by a stranger.
 
-Only what the Markdown renderer itself writes comes out. HTML inside the text is dropped, links
-lead to http(s) or mail only and open elsewhere, and no image is fetched from the network: images
-of the package are served by the caller, others become links.
+Markdown is rendered with whatever HTML it holds, and then only harmless tags and attributes are
+kept. Links lead to http(s) or mail and open elsewhere; no image is fetched from the network: only
+images of the package itself are shown, of others the description.
 """
 
 from __future__ import annotations
@@ -10,17 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+__all__ = ["render_markdown"]
 
 MAX_CHARACTERS = 200_000
 """Longer documentation is cut: it would only freeze the page."""
 
-OUTSIDE = ("http", "https", "mailto")
+TAGS = frozenset(
+    "a abbr b blockquote br caption code dd del details dl dt em h2 h3 h4 h5 h6 hr i img kbd li ol "
+    "p pre q s small strong sub summary sup table tbody td tfoot th thead tr u ul".split()
+)
+
+ATTRIBUTES = {
+    "a": {"href", "title"},
+    "abbr": {"title"},
+    "img": {"src", "alt", "title", "width", "height"},
+    "ol": {"start"},
+    "td": {"colspan", "rowspan"},
+    "th": {"colspan", "rowspan"},
+}
 
 
 def render_markdown(
-    text: str, *, image_url: Callable[[str], str | None] | None = None, top_heading: int = 3
+    text: str, *, image_url: Callable[[str], str | None] | None = None, top_heading: int = 4
 ) -> str:
     """Markdown as sanitized HTML.
 
@@ -37,57 +48,35 @@ def render_markdown(
     Returns
     -------
     str
-        HTML without scripts, styles, frames, event handlers or foreign requests.
+        HTML without scripts, styles, frames, forms, event handlers, ids or foreign requests.
     """
-    # html=True only so that tags are recognised; their tokens are dropped and never rendered.
-    parser = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(
-        ["table", "strikethrough"]
-    )
+    import nh3
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     tokens = parser.parse(text[:MAX_CHARACTERS])
-    return str(parser.renderer.render(_clean(tokens, image_url, top_heading), parser.options, {}))
-
-
-def _clean(
-    tokens: list[Token], image_url: Callable[[str], str | None] | None, top_heading: int
-) -> list[Token]:
-    kept: list[Token] = []
     for token in tokens:
-        if token.type in ("html_block", "html_inline"):
-            continue
         if token.type in ("heading_open", "heading_close"):
-            level = min(6, int(token.tag[1]) + top_heading - 1)
-            token.tag = f"h{level}"
-        elif token.type == "link_open":
-            _clean_link(token)
-        elif token.type == "image":
-            kept.extend(_clean_image(token, image_url))
-            continue
-        if token.children is not None:
-            token.children = _clean(token.children, image_url, top_heading)
-        kept.append(token)
-    return kept
+            token.tag = f"h{min(6, int(token.tag[1]) + top_heading - 1)}"
 
+    def keep(tag: str, attribute: str, value: str) -> str | None:
+        if (tag, attribute) == ("img", "src"):
+            outside = bool(_scheme(value)) or value.startswith(("/", "\\"))
+            return image_url(value) if image_url and not outside else None
+        if (tag, attribute) == ("a", "href"):  # a path inside the package leads nowhere here
+            return value if _scheme(value) else None
+        return value
 
-def _clean_link(token: Token) -> None:
-    address = str(token.attrs.get("href", ""))
-    if _scheme(address) in OUTSIDE:
-        token.attrs = {"href": address, "target": "_blank", "rel": "noopener noreferrer nofollow"}
-    else:  # a path inside the package, or a scheme that runs something
-        token.attrs = {}
-
-
-def _clean_image(token: Token, image_url: Callable[[str], str | None] | None) -> list[Token]:
-    source = str(token.attrs.get("src", ""))
-    served = image_url(source) if image_url and not _leaves(source) else None
-    if served is not None:
-        token.attrs = {"src": served, "alt": token.attrs.get("alt", ""), "loading": "lazy"}
-        return [token]
-    words = Token("text", "", 0, content=token.content or "image")
-    if _scheme(source) not in ("http", "https"):
-        return [words]
-    opened = Token("link_open", "a", 1, attrs={"href": source})
-    _clean_link(opened)
-    return [opened, words, Token("link_close", "a", -1)]
+    return nh3.clean(
+        parser.renderer.render(tokens, parser.options, {}),
+        tags=set(TAGS),
+        attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
+        attribute_filter=keep,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}, "img": {"loading": "lazy"}},
+        strip_comments=True,
+    )
 
 
 def _scheme(address: str) -> str:
@@ -95,7 +84,3 @@ def _scheme(address: str) -> str:
         return urlsplit(address).scheme.lower()
     except ValueError:  # "http://[" and the like
         return "unreadable"
-
-
-def _leaves(source: str) -> bool:
-    return bool(_scheme(source)) or source.startswith(("/", "\\"))

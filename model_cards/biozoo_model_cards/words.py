@@ -6,13 +6,13 @@ string of letters beside a shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from biozoo.axes import LETTERS
 
-__all__ = ["TensorWords", "file_size", "tensor_words"]
+__all__ = ["TensorWords", "dimensions", "file_size", "tensor_words"]
 
 SPACE = ("z", "y", "x")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
@@ -82,6 +82,12 @@ def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
         channels=names if _telling(names) else (),
         dimensions=dimensions,
     )
+
+
+def dimensions(inputs: Iterable[Sequence[str]]) -> str:
+    """"2D", "3D", "2D and 3D", or "" from the axis ids of each input."""
+    counts = {sum(axis in SPACE for axis in axes) for axes in inputs}
+    return " and ".join(f"{n}D" for n in sorted(counts) if n in (2, 3))
 
 
 def file_size(count: int) -> str:

@@ -187,7 +187,9 @@ class OnnxBackend(Backend):
                 facts=f"Given: {shapes_text(inputs)}.{absent} The graph declares: {declared}.",
                 hint="Give the sizes that the graph declares, for example with --tile.",
             ) from exc
-        return {i: np.asarray(a) for i, a in zip(self._outputs, results, strict=True)}
+        # onnxruntime's arrays lie in its arena: kept, one of them would keep all of it alive even
+        # after `close` (251 MB in place of 68 MB for a small U-Net).
+        return {i: np.array(a) for i, a in zip(self._outputs, results, strict=True)}
 
     def close(self) -> None:
         """Free the session and its memory; may be called twice."""
@@ -250,6 +252,9 @@ def _open_session(ort: Any, path: Path, model: str, device: str, threads: int) -
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # The memory pattern adds a second copy of all activations (251 MB against 163 MB for a small
+    # U-Net on 512 x 512) and saves no time; without the arena a run takes 20 % longer.
+    options.enable_mem_pattern = False
     options.log_severity_level = 4  # fatal only: warnings about a graph help nobody who runs it
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=_providers(device))

@@ -67,7 +67,8 @@ class SizeReference:
     offset: int = 0
 
     def __str__(self) -> str:
-        return f"the size of '{self.axis}' of '{self.tensor}'{self.offset or '':+}"
+        offset = f" {self.offset:+}" if self.offset else ""
+        return f"the size of '{self.axis}' of '{self.tensor}'{offset}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ class Padding:
 
     def __str__(self) -> str:
         return f"constant {self.value:g}" if self.mode == "constant" else self.mode
+
+
+#: What the reference runner does where a description says nothing.
+SYMMETRIC = Padding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class TensorGeometry:
 
     id: str
     axes: tuple[AxisGeometry, ...]
-    pad: Padding = Padding()
+    pad: Padding = SYMMETRIC
     optional: bool = False
 
     @property
@@ -215,7 +220,7 @@ class ModelGeometry:
 
 
 def scale_ratio(reference: float, own: float) -> Fraction:
-    """reference / own as a ratio of small integers, so that positions stay exact."""
+    """`reference` / `own` as a ratio of small integers, so that positions stay exact."""
     return Fraction(reference / own).limit_denominator(1000)
 
 
@@ -258,7 +263,7 @@ def geometry(descr: ModelDescr) -> ModelGeometry:
 
     def padding(t: v0_5.InputTensorDescr) -> Padding:
         if t.pad is None:
-            return Padding()
+            return SYMMETRIC
         value = t.pad.value if isinstance(t.pad, v0_5.ConstantPadding) else 0.0
         return Padding(t.pad.mode, float(value))
 

@@ -15,7 +15,7 @@ would catch anyway.
     |- InvalidPackageError (ValueError)         a description that fails validation
     |- HashMismatchError (ValueError)           a file that is not the one described
     |- UnsafeArchiveError (ValueError)          a zip that may not be unpacked
-    |- CollectionError (ConnectionError)        the index or a file of it cannot be had
+    |- CollectionError (ConnectionError)        the index, or a file on the network, cannot be had
     |- StorageError (OSError)                   no space, or no permission to write
     |- MissingDependencyError (ImportError)     an optional library is not installed
     |- NoBackendError (RuntimeError)            nothing here can execute these weights
@@ -128,15 +128,26 @@ class InvalidPackageError(BiozooError, ValueError):
     exit_code = 1
     http_status = 422
 
-    def __init__(self, *, source: str | Path, fields: Mapping[str, str] | None = None, why: str = ""):
+    def __init__(
+        self,
+        *,
+        source: str | Path,
+        fields: Mapping[str, str] | None = None,
+        why: str = "",
+        hint: str = "",
+    ):
         fields = dict(fields or {})
         faults = "".join(f"\n  {field}: {fault}" for field, fault in fields.items())
-        reason = why or f"{len(fields)} field(s) fail the bioimage.io specification:"
+        reason = why or f"{len(fields)} field(s) of its description cannot be used:"
+        todo = hint or "Correct the description (rdf.yaml), or ask its author to."
         super().__init__(
-            f"{source} is not a valid model package: {reason}{faults}"
-            "\nCorrect the description (rdf.yaml), or ask its author to."
+            f"{source} is not a valid model package: {reason}{faults}{chr(10) if faults else ' '}{todo}"
         )
-        self.source, self.fields = str(source), fields
+        self.source, self.fields, self.why, self.hint = str(source), fields, why, hint
+
+    def renamed(self, source: str | Path) -> InvalidPackageError:
+        """The same fault told of another place: of what the user named, not of a staging folder."""
+        return InvalidPackageError(source=source, fields=self.fields, why=self.why, hint=self.hint)
 
 
 class HashMismatchError(BiozooError, ValueError):
@@ -168,9 +179,16 @@ class UnsafeArchiveError(BiozooError, ValueError):
 
 
 class CollectionError(BiozooError, ConnectionError):
-    """The collection's index, or a file it points to, cannot be had."""
+    """The collection's index, or a file on the network, cannot be had."""
 
     http_status = 503
+
+    def __init__(self, *, url: str, why: str, hint: str = ""):
+        super().__init__(
+            f"Cannot get {url}: {why}. "
+            f"{hint or 'Check the address and the connection, then try again.'}"
+        )
+        self.url, self.why = url, why
 
 
 class StorageError(BiozooError, OSError):

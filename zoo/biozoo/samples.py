@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .errors import NotFoundError
+
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
 
-__all__ = ["Sample", "sample_names", "simulate_nuclei"]
+__all__ = ["Sample", "sample_names", "simulate", "simulate_nuclei"]
 
 NUCLEUS_UM = 11.0  # diameter of a typical cultured mammalian nucleus
 CAMERA_OFFSET = 100.0  # grey values
@@ -44,10 +47,41 @@ class Sample:
     pixel_size: dict[str, float]
     channel_names: tuple[str, ...] = ("DAPI",)
 
+    def to_xarray(self) -> tuple[xr.DataArray, xr.DataArray]:
+        """Image (channel y x) and labels (y x) as arrays that carry the pixel size, to be written."""
+        import xarray as xr
+
+        attrs = {
+            "pixel_size": self.pixel_size,
+            "unit": dict.fromkeys(self.pixel_size, "micrometer"),
+        }
+        image = xr.DataArray(
+            self.image[None],
+            dims=("channel", "y", "x"),
+            coords={"channel": list(self.channel_names)},
+            attrs=attrs,
+        )
+        return image, xr.DataArray(self.labels, dims=("y", "x"), attrs=attrs)
+
 
 def sample_names() -> tuple[str, ...]:
     """Names of the samples there are."""
     return ("nuclei",)
+
+
+def simulate(name: str, shape: tuple[int, int] = (512, 512), *, seed: int = 0) -> Sample:
+    """The sample of that name, one of `sample_names`.
+
+    Raises
+    ------
+    NotFoundError
+        For another name.
+    """
+    if name not in sample_names():
+        raise NotFoundError(
+            kind="sample", got=name, known=sample_names(), hint=f"There is {', '.join(sample_names())}."
+        )
+    return simulate_nuclei(shape, seed=seed)
 
 
 def simulate_nuclei(

@@ -72,9 +72,10 @@ def sample(
     from biozoo_runners import write_image
 
     simulated = simulate(name, (size, size), seed=seed)
-    say(f"{write_image(out, simulated.image_array())}")
+    image, truth = simulated.to_xarray()
+    say(f"{write_image(out, image)}")
     if labels is not None:
-        say(f"{write_image(labels, simulated.labels_array())}")
+        say(f"{write_image(labels, truth)}")
     note(f"{simulated.labels.max()} simulated {name}, {size} x {size} pixels, seed {seed}.")
 
 

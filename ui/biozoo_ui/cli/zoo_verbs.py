@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import Json
 from .output import emit_json, note, say, shorten, size_text, table, verb
+from .progress import download_bar
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Id, folder, .zip, https URL or bioimage.io id.")
 ]
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="WORDS", help="All of them must match.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", help="Only with this tag; may be repeated.")
+]
 
 
-def _facts(package: ModelPackage) -> dict[str, object]:
-    summary = package.summary
+def _row(package: ModelPackage) -> dict[str, Any]:
     return {
         "id": package.id,
         "version": package.version,
-        "name": summary.name,
-        "weights": list(summary.weights),
+        "name": package.summary.name,
+        "weights": list(package.summary.weights),
         "size": package.size,
         "origin": package.origin,
         "trust": package.trust,
@@ -35,79 +41,159 @@ def list_models(as_json: Json = False) -> None:
     """The models on this machine: built-in and installed."""
     import biozoo
 
-    rows = [_facts(package) for package in biozoo.list_packages()]
+    rows = [_row(package) for package in biozoo.list_packages()]
     if as_json:
         emit_json(rows)
-        return
-    say(
-        table(
-            ("ID", "VERSION", "NAME", "WEIGHTS", "SIZE", "ORIGIN", "TRUST"),
-            [
-                (
-                    str(r["id"]),
-                    str(r["version"] or "-"),
-                    shorten(str(r["name"]), 40),
-                    ",".join(r["weights"]),  # type: ignore[arg-type]
-                    size_text(r["size"]),  # type: ignore[arg-type]
-                    str(r["origin"]),
-                    str(r["trust"]),
-                )
-                for r in rows
-            ],
-        )
-    )
+    else:
+        headers = ("ID", "VERSION", "NAME", "WEIGHTS", "SIZE", "ORIGIN", "TRUST")
+        cells = [
+            (
+                row["id"],
+                row["version"] or "-",
+                shorten(row["name"], 40),
+                ",".join(row["weights"]),
+                size_text(row["size"]),
+                row["origin"],
+                row["trust"],
+            )
+            for row in rows
+        ]
+        say(table(headers, cells))
+    for folder, why in biozoo.Zoo().broken().items():
+        note(f"zoo: {folder} cannot be read: {why}")
 
 
 @verb
 def search(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="WORDS", help="All of them must match.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="Only models with this tag; may be repeated.")
-    ] = None,
+    words: Words = None,
+    tags: Tags = None,
     axes: Annotated[
         str | None, typer.Option(metavar="yx|zyx", help="Only models of these space axes.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="Only models with these weights.")
+        str | None, typer.Option(metavar="FORMAT", help="Only with these weights, e.g. onnx.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="For example segmentation, restoration.")
+        str | None, typer.Option(metavar="TASK", help="For example instance segmentation.")
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask the collection anew for its index.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find models: built-in, installed, and in the bioimage.io collection."""
+    import biozoo
+
+    with download_bar("reading the collection") as progress:
+        found = biozoo.search(
+            " ".join(words or ()),
+            tags=tuple(tags or ()),
+            axes=axes,
+            weights=weights,
+            task=task,
+            refresh=refresh,
+            progress=progress,
+        )
+    if as_json:
+        emit_json({"models": [f.to_dict() for f in found], "note": found.note})
+    elif found:
+        headers = ("ID", "NAME", "TASK", "WEIGHTS", "WHERE")
+        cells = [
+            (
+                f.summary.id,
+                shorten(f.summary.name or f.note, 48),
+                f.summary.task or "-",
+                ",".join(f.summary.weights) or "-",
+                f.origin,
+            )
+            for f in found
+        ]
+        say(table(headers, cells))
+    if found.note and not as_json:
+        note(f"zoo: {found.note}")
+    if not found:
+        note("zoo: no model matches. Use fewer words; zoo list shows what is on this machine.")
+        raise typer.Exit(1)
+
+
+@verb
+def show(model: Model, as_json: Json = False) -> None:
+    """What a model is for, what it takes and gives, how good it was, and what it needs."""
+    import biozoo
+    from biozoo_model_cards import ModelCard
+
+    with download_bar("downloading") as progress:
+        package = biozoo.open(model, progress=progress)
+    if as_json:
+        import dataclasses
+
+        emit_json({**_row(package), "card": dataclasses.asdict(ModelCard.of(package))})
+    else:
+        say(ModelCard.of(package).to_text().rstrip())
+
+
+@verb
+def add(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder, .zip, https URL or bioimage.io id.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace other content of the same id and version.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Install a model: every hash verified, the description validated, whole or not at all."""
+    import biozoo
+
+    with download_bar("adding") as progress:
+        package = biozoo.Zoo().add(source, replace=replace, progress=progress)
+    if as_json:
+        emit_json(_row(package))
+    else:
+        say(f"{package} is in the zoo ({size_text(package.size)}, {package.trust}).")
+        say(f"Next: zoo check {package.id} IMAGE")
+
+
+@verb
+def remove(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Id, or id@version for one version of it.")
+    ],
+) -> None:
+    """Remove an installed model: all its versions, or one."""
+    import biozoo
+
+    removed = biozoo.Zoo().remove(model)
+    for package in removed:
+        say(f"{package} is removed.")
+    if not removed:
+        say(f"What was left of {model} is removed.")
+
+
+@verb
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Without it, every model here.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Models by words, tags, axes, weights and task: built-in, installed and in the collection."""
+    """Hash every file again and name each one that changed; ends with 1 if any did."""
     import biozoo
 
-    found = biozoo.search(
-        " ".join(words or ()), tags=tuple(tag or ()), axes=axes, weights=weights, task=task
-    )
+    report = biozoo.Zoo().verify(model)
     if as_json:
-        emit_json([f.to_dict() for f in found])
-    elif found:
-        say(
-            table(
-                ("ID", "NAME", "TASK", "AXES", "WEIGHTS", "WHERE"),
-                [
-                    (
-                        f.summary.id,
-                        shorten(f.summary.name, 44),
-                        f.summary.task,
-                        f.summary.space,
-                        ",".join(f.summary.weights),
-                        f.origin,
-                    )
-                    for f in found
-                ],
-            )
-        )
+        emit_json(report.to_dict())
     else:
-        note("No model matches. Try fewer words; `zoo list` shows what is on this machine.")
+        say(str(report))
+    if not report.ok:
         raise typer.Exit(1)
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's verbs to the program, in the order of the workflow."""
+    """Add this module's verbs to the program."""
     app.command("list")(list_models)
     app.command("search")(search)
+    app.command("show")(show)
+    app.command("add")(add)
+    app.command("remove")(remove)
+    app.command("verify")(verify)

@@ -70,9 +70,10 @@ def make_tensors(folder: Path) -> None:
 
     image = simulate_nuclei(TEST_SHAPE, seed=12, diameter=26, clustering=0.6).image
     np.save(folder / "test_input.npy", image[None, None])
-    predict = load_predictor(folder / "weights.onnx")
-    np.save(folder / "test_output.npy", predict(image)[None].astype(np.float32))
-    _make_cover(folder, predict)
+    # bioimage.io test tensors are the network's own input and output: no halo added or cropped.
+    maps = load_predictor(folder / "weights.onnx", halo=0)(image)
+    np.save(folder / "test_output.npy", maps[None].astype(np.float32))
+    _make_cover(folder, load_predictor(folder / "weights.onnx"))
 
 
 def _make_cover(folder: Path, predict) -> None:
@@ -128,8 +129,8 @@ def describe(folder: Path, n_parameters: int, results: dict) -> None:
         batch = spec.BatchAxis(id="batch", type="batch")
         raw = spec.InputTensorDescr(
             id="raw",
-            description="One channel of stained nuclei, bright on dark, any bit depth. Nuclei of "
-            "6 to 110 pixels across.",
+            description="One channel of stained nuclei, bright on dark, any bit depth, 6 to 110 "
+            "pixels across.",
             axes=[
                 batch,
                 spec.ChannelAxis(id="channel", type="channel", channel_names=["nuclei"]),
@@ -158,8 +159,8 @@ def describe(folder: Path, n_parameters: int, results: dict) -> None:
         )
         probability = spec.OutputTensorDescr(
             id="probability",
-            description="foreground: probability of a nucleus. distance: 0 at the edge of a "
-            "nucleus, 1 in its middle. boundary: probability of two nuclei meeting.",
+            description="Probability of a nucleus; distance from its edge (0) to its middle (1); "
+            "probability of two nuclei meeting.",
             axes=[
                 batch,
                 spec.ChannelAxis(id="channel", type="channel", channel_names=list(CHANNEL_NAMES)),
@@ -176,7 +177,7 @@ def describe(folder: Path, n_parameters: int, results: dict) -> None:
             cite=[_cite_dataset(dataset)],
             license="CC0-1.0",
             source="https://bbbc.broadinstitute.org/BBBC038",
-            format_version="0.3.4",
+            format_version="0.3.0",
             type="dataset",
         )
         model = spec.ModelDescr(
@@ -321,22 +322,19 @@ def _readme(n_parameters: int, results: dict) -> str:
         f"{s['ap50_90_mean']:.3f} |"
         for k, s in test.items()
     )
-    return (
-        (HERE / "package_readme.md")
-        .read_text(encoding="utf-8")
-        .format(
-            parameters=f"{n_parameters:,}",
-            rows=rows,
-            images=test["1.0"]["images"],
-            nuclei=f"{test['1.0']['nuclei']:,}",
-            found=noise["found"],
-            empty=noise["images"],
-            halo=HALO,
-            out_of_scope=OUT_OF_SCOPE,
-            biases=KNOWN_BIASES,
-            risks=RISKS,
-            recommendations=RECOMMENDATIONS,
-        )
+    template = (HERE / "package_readme.md").read_text(encoding="utf-8")
+    return template.format(
+        parameters=f"{n_parameters:,}",
+        rows=rows,
+        images=test["1.0"]["images"],
+        nuclei=f"{test['1.0']['nuclei']:,}",
+        found=noise["found"],
+        empty=noise["images"],
+        halo=HALO,
+        out_of_scope=OUT_OF_SCOPE,
+        biases=KNOWN_BIASES,
+        risks=RISKS,
+        recommendations=RECOMMENDATIONS,
     )
 
 

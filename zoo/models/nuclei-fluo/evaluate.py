@@ -36,10 +36,11 @@ HALO = 48  # as in the package: the whole image is mirrored by this before it is
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
-def load_predictor(path: Path) -> Predictor:
+def load_predictor(path: Path, halo: int = HALO) -> Predictor:
     """Load a checkpoint (.pt, its averaged weights) or an .onnx file.
 
-    The returned function maps an image (y x) to three maps (3 y x).
+    The returned function mirrors an image (y x) at its edges by `halo`, runs it and returns three
+    maps of the image's size (3 y x).
     """
     if path.suffix == ".onnx":
         import onnxruntime
@@ -62,9 +63,9 @@ def load_predictor(path: Path) -> Predictor:
 
     def predict(image: np.ndarray) -> np.ndarray:
         y, x = image.shape
-        pad = ((HALO, HALO + -y % STEP), (HALO, HALO + -x % STEP))
-        padded = np.pad(scale_range(image), pad, mode="reflect")
-        return run(padded[None, None])[0][:, HALO : HALO + y, HALO : HALO + x]
+        pad = ((halo, halo + -y % STEP), (halo, halo + -x % STEP))
+        padded = np.pad(scale_range(image), pad, mode="symmetric")
+        return run(padded[None, None])[0][:, halo : halo + y, halo : halo + x]
 
     return predict
 

@@ -1,0 +1,141 @@
+"""The budgets that apply so far, each as a ratio within one run: `make bench`.
+
+    python benchmarks/run.py [--model nuclei-fluo] [--runs 5] [--size 2048]
+
+Prints one line per budget: what was measured, the ratio (median of several runs, both sides taken
+in turn), the budget, and whether it holds. Ends with 1 if one does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measure import command, compare, median_seconds
+
+BIN = Path(sys.executable).parent
+
+
+class Bench:
+    """Collects budgets and prints them as they are measured."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def at_most(self, what: str, value: float, budget: float, unit: str, detail: str = "") -> None:
+        """A budget that must not be exceeded."""
+        self._line(what, value, f"at most {budget:g}{unit}", unit, value <= budget, detail)
+
+    def at_least(self, what: str, value: float, budget: float, unit: str, detail: str = "") -> None:
+        """A budget that must be reached."""
+        self._line(what, value, f"at least {budget:g}{unit}", unit, value >= budget, detail)
+
+    def _line(
+        self, what: str, value: float, budget: str, unit: str, ok: bool, detail: str
+    ) -> None:
+        self.failed |= not ok
+        verdict = "ok  " if ok else "MISS"
+        print(f"{verdict} {what}: {value:.2f}{unit} ({budget}){'  ' + detail if detail else ''}")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Measure everything; 1 if a budget is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", default="nuclei-fluo", help="built-in id or package folder")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size", type=int, default=2048, help="edge of the tiled image")
+    parser.add_argument("--tile", type=int, default=512, help="edge of a tile")
+    args = parser.parse_args()
+    bench = Bench()
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "BIOZOO_HOME": f"{folder}/home"}
+        os.environ.update(env)
+        cold_starts(bench, Path(folder), args.model, args.runs, env)
+        tiled_runs(bench, args.model, args.size, args.tile, args.runs)
+    return 1 if bench.failed else 0
+
+
+def cold_starts(bench: Bench, folder: Path, model: str, runs: int, env: dict[str, str]) -> None:
+    """Whole processes: help, list, and a small image against `bioimageio predict`."""
+    import biozoo
+    from biozoo.samples import simulate
+    from biozoo_runners import write_image
+
+    zoo = str(BIN / "zoo")
+    bench.at_most("zoo --help", median_seconds(command([zoo, "--help"], env=env), runs=runs), 0.25, " s")
+    bench.at_most("zoo list", median_seconds(command([zoo, "list"], env=env), runs=runs), 0.5, " s")
+
+    image, _ = simulate("nuclei", (256, 256)).to_xarray()
+    write_image(folder / "small.ome.tif", image)
+    np.save(folder / "small.npy", image.values[None])  # bcyx, as the reference takes it
+    ours = command(
+        [zoo, "run", model, f"{folder}/small.ome.tif", "-o", f"{folder}/ours/"], env=env
+    )
+    reference = command(
+        [
+            str(BIN / "bioimageio"), "predict", str(biozoo.open(model).rdf),
+            f"--inputs={folder}/small.npy", f"--outputs={folder}/reference_{{output_id}}.npy",
+            "--blockwise=10", "--weight-format=onnx", "--overwrite",
+            f"--stats={folder}/stats.json",
+        ],
+        env=env,
+    )  # fmt: skip
+    cold = compare(ours, reference, runs=runs)
+    bench.at_most(
+        "zoo run, small image, cold process / bioimageio predict --blockwise 10",
+        cold.ratio, 0.7, " x", f"{cold.a:.2f} s / {cold.b:.2f} s",
+    )  # fmt: skip
+
+
+def tiled_runs(bench: Bench, model: str, size: int, tile: int, runs: int) -> None:
+    """A large image against the bare backend and against bioimageio.core, same tiles."""
+    import biozoo
+    import biozoo_runners
+    from biozoo.samples import simulate
+    from biozoo_runners.pipeline import Runner
+    from bioimageio.core import create_prediction_pipeline
+    from bioimageio.core.digest_spec import create_sample_for_model
+
+    package = biozoo.open(model)
+    image, _ = simulate("nuclei", (size, size)).to_xarray()
+    edges = {"y": tile, "x": tile}
+    with biozoo_runners.load(package, device="cpu") as runner:
+        bare = bare_calls(runner, image, edges)
+
+        def ours() -> None:
+            runner.predict(image, tile=edges)
+
+        overhead = compare(ours, bare, runs=runs)
+        bench.at_most(
+            f"tiled run {size} x {size} / bare backend calls on the same tiles",
+            overhead.ratio, 1.10, " x", f"{overhead.a:.2f} s / {overhead.b:.2f} s",
+        )  # fmt: skip
+
+        descr = package.descr
+        pipeline = create_prediction_pipeline(descr, weight_format="onnx")
+        raw = descr.inputs[0]
+        block = {raw.id: {a.id: edges.get(str(a.id), a.size or 1) for a in raw.axes}}
+
+        def reference() -> None:
+            sample = create_sample_for_model(descr, inputs=image.values[None].astype("float32"))
+            pipeline.predict_sample_with_fixed_blocking(sample, input_block_shape=block)
+
+        with pipeline:
+            throughput = compare(reference, ours, runs=runs)
+        bench.at_least(
+            "throughput against bioimageio.core blockwise, same tile, onnxruntime fp32",
+            throughput.ratio, 1.25, " x", f"{throughput.b:.2f} s / {throughput.a:.2f} s",
+        )  # fmt: skip
+
+
+def bare_calls(runner: object, image: object, edges: dict[str, int]) -> object:
+    raise SystemExit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

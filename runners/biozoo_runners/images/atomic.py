@@ -1,0 +1,77 @@
+"""Write beside, then rename: a reader never sees half a file, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from biozoo.errors import StorageError
+
+_WHY = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose a folder on another disk."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space, or choose another folder."),
+    errno.EACCES: ("there is no permission to write there", ""),
+    errno.EPERM: ("there is no permission to write there", ""),
+    errno.EROFS: ("that disk can only be read", ""),
+    errno.ENAMETOOLONG: ("its name is too long", "Choose a shorter name."),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", ""),
+    errno.EEXIST: ("a part of the path is a file, not a folder", ""),
+}
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A hidden path in the same folder, renamed to `path` at the end, removed on any failure.
+
+    The parent folders are made where they are missing. An existing file, or folder where `folder`
+    says that the output is one, is replaced only once the new one is complete.
+
+    Raises
+    ------
+    StorageError
+        For no space, no permission, or something else in the way.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not folder:
+            raise StorageError(path=path, why="it is a folder", hint="Choose another file name.")
+        yield part
+        if folder and path.exists():
+            _swap(part, path)
+        else:
+            os.replace(part, path)
+    except OSError as exc:
+        _remove(part)
+        if isinstance(exc, StorageError):
+            raise
+        why, hint = _WHY.get(exc.errno or 0, (str(exc.strerror or exc).lower(), ""))
+        raise StorageError(path=path, why=why, hint=hint) from exc
+    except BaseException:  # Ctrl-C too
+        _remove(part)
+        raise
+
+
+def _swap(part: Path, path: Path) -> None:
+    """Put a complete folder (or file) in the place of an existing one."""
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    os.rename(path, old)
+    try:
+        os.rename(part, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

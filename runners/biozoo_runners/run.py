@@ -1,0 +1,198 @@
+"""The work of one call: every item read, measured, tiled and stitched into labelled arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from biozoo.axes import CANONICAL
+
+from .prepare import Fitting, replace_not_finite
+from .sizes import ModelGeometry, TensorGeometry
+from .statistics import Stats
+from .stitch import Canvas, run_tiles
+from .tiling import InputBlock, OutputBlock, TilePlan, positions
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from .base import Backend
+    from .processing import Processing
+
+
+def run_items(
+    backend: Backend,
+    model: ModelGeometry,
+    steps: tuple[Processing, Processing],
+    fitting: Fitting,
+    plan: TilePlan,
+    on_tile: Callable[[], None],
+) -> tuple[dict[str, xr.DataArray], dict[str, float], list[str]]:
+    """Run all items of a fitted image.
+
+    Parameters
+    ----------
+    steps
+        Pre- and postprocessing.
+    on_tile
+        Called before each tile; raises to stop.
+
+    Returns
+    -------
+    tuple
+        Outputs by tensor id, seconds by "read" and "compute", and notes on the pixels.
+    """
+    before, after = steps
+    per_tile, rest = after.split()
+    loops = tuple(fitting.loops.values())
+    canvases = {t.id: Canvas(t, loops) for t in plan.outputs}
+    stitched = [t for t in plan.outputs if rest.chains[t.id].steps]
+    seconds = {"read": 0.0, "compute": 0.0}
+    replaced = flat = 0
+    for at in fitting.items():
+        start = time.perf_counter()
+        pixels = {f.tensor.id: f.read(at) for f in fitting.inputs}
+        seconds["read"] += time.perf_counter() - start
+        for tensor, array in pixels.items():
+            pixels[tensor], count = replace_not_finite(array)
+            replaced += count
+            flat += is_flat(pixels[tensor])
+        stats = _measure(fitting, pixels, before, after)
+        here = tuple(at.values())
+        whole = {t.id: Canvas(t, ()) for t in stitched}  # of this item, before the rest of steps
+        targets = {t.id: whole.get(t.id, canvases[t.id]) for t in plan.outputs}
+        seconds["compute"] += run_tiles(
+            backend,
+            plan,
+            pixels,
+            _before(before, plan, stats),
+            _after(per_tile, plan, stats),
+            {t: (c, () if t in whole else here) for t, c in targets.items()},
+            on_tile=on_tile,
+        )
+        for t in stitched:
+            data = whole[t.id].data
+            assert data is not None
+            done = rest.apply(t.id, data, t.dims, _measure_output(rest, t.id, data, t.dims, stats))
+            everything = tuple(slice(None) for _ in t.dims)
+            canvases[t.id].put(here, OutputBlock(everything, everything), done)
+    notes = []
+    if replaced:
+        notes.append(
+            f"{replaced} pixels are NaN or infinite: replaced by the mean (NaN) or extreme "
+            "(infinite) of the others"
+        )
+    if flat:
+        where = "the image" if len(fitting) == 1 else f"the image at {flat} positions"
+        notes.append(f"{where} is all one value: there is nothing to see in it")
+    return (
+        {t.id: _label(model, t, canvases[t.id].data, fitting) for t in model.outputs},
+        seconds,
+        notes,
+    )
+
+
+def is_flat(pixels: NDArray[Any]) -> bool:
+    """Whether all pixels have one value (a full pass only where a few samples agree)."""
+    if pixels.size < 2:
+        return False
+    few = pixels[tuple(slice(None, None, max(1, n // 3)) for n in pixels.shape)]
+    return bool((few == few.flat[0]).all() and pixels.min() == pixels.max())
+
+
+def _measure(
+    fitting: Fitting, pixels: Mapping[str, NDArray[Any]], before: Processing, after: Processing
+) -> Stats:
+    """Statistics of the whole inputs that either side needs."""
+    if not before.required_measures and not after.reference_measures:
+        return Stats()
+    import xarray as xr
+
+    arrays = {
+        f.tensor.id: xr.DataArray(pixels[f.tensor.id], dims=f.tensor.dims) for f in fitting.inputs
+    }
+    return after.collect(arrays, before.collect(arrays))
+
+
+def _measure_output(
+    rest: Processing, tensor: str, data: NDArray[Any], dims: tuple[str, ...], stats: Stats
+) -> Stats:
+    import xarray as xr
+
+    return rest.collect({tensor: xr.DataArray(data, dims=dims)}, stats)
+
+
+def _before(
+    steps: Processing, plan: TilePlan, stats: Stats
+) -> Callable[[str, NDArray[Any], InputBlock], NDArray[Any]]:
+    """Preprocessing of a tile; positions are told for axes whose parameters differ along them."""
+    planned = {t.id: t for t in plan.inputs}
+    indexed = {t: set(steps.indexed_axes(t)) for t in planned}
+
+    def process(tensor: str, tile: NDArray[Any], block: InputBlock) -> NDArray[Any]:
+        dims = planned[tensor].dims
+        at = {
+            a: positions(s, p, planned[tensor].pad)
+            for a, s, p in zip(dims, block.slices, block.pad, strict=True)
+            if a in indexed[tensor]
+        }
+        return steps.apply(tensor, tile, dims, stats, at)
+
+    return process
+
+
+def _after(
+    steps: Processing, plan: TilePlan, stats: Stats
+) -> Callable[[str, NDArray[Any], OutputBlock], NDArray[Any]]:
+    """Postprocessing of a tile's cropped result."""
+    dims = {t.id: t.dims for t in plan.outputs}
+    indexed = {t: set(steps.indexed_axes(t)) for t in dims}
+
+    def process(tensor: str, tile: NDArray[Any], block: OutputBlock) -> NDArray[Any]:
+        at = {
+            a: s
+            for a, s in zip(dims[tensor], block.place, strict=True)
+            if a in indexed[tensor] and s.stop is not None
+        }
+        return steps.apply(tensor, tile, dims[tensor], stats, at)
+
+    return process
+
+
+def _label(
+    model: ModelGeometry, tensor: TensorGeometry, data: NDArray[Any] | None, fitting: Fitting
+) -> xr.DataArray:
+    """The result with its axes, channel names and pixel sizes."""
+    import xarray as xr
+
+    assert data is not None
+    dims = [*fitting.loops, *tensor.dims]
+    for i, a in reversed(list(enumerate(tensor.axes, start=len(fitting.loops)))):
+        if a.kind == "batch":
+            data = data.squeeze(i)
+            del dims[i]
+    if fitting.loops:  # into the order of files; axes that files do not know last
+        order = sorted(
+            range(len(dims)),
+            key=lambda i: CANONICAL.index(dims[i]) if dims[i] in CANONICAL else len(CANONICAL),
+        )
+        data, dims = data.transpose(order), [dims[i] for i in order]
+    first = fitting.inputs[0].image
+    size = {a: first.pixel_size[a] for a in fitting.loops if a in first.pixel_size}
+    unit = {a: first.unit[a] for a in fitting.loops if a in first.unit}
+    images = {f.tensor.id: f.image for f in fitting.inputs}
+    for a in tensor.axes:
+        (source, axis), ratio = model.referenced(tensor.id, a.id)
+        image = images.get(source)
+        if image is not None and axis in image.pixel_size and a.kind in ("space", "time"):
+            size[a.id] = image.pixel_size[axis] / float(ratio)
+            if axis in image.unit:
+                unit[a.id] = image.unit[axis]
+    names = next((a.channels for a in tensor.axes if a.kind == "channel" and a.id in dims), ())
+    coords = {"channel": list(names)} if "channel" in dims and names else {}
+    attrs = {"name": first.name, "pixel_size": size, "unit": unit}
+    return xr.DataArray(np.asarray(data), dims=dims, coords=coords, attrs=attrs, name=tensor.id)

@@ -1,0 +1,98 @@
+"""The application: own routes first, the guard around all, Gradio's pages mounted last at "/"."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from biozoo.errors import BiozooError, StorageError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from .catalog import Catalog
+from .guard import Guard
+from .routes import routes
+from .runs import Runs
+from .settings import ServerSettings
+from .state import ServerState
+
+
+def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
+    """One server: its catalog, its runs, its working folder, and its pages.
+
+    Parameters
+    ----------
+    settings
+        Which zoo, where, who.
+    pages
+        Mount the web pages too; this imports Gradio, which takes seconds.
+
+    Returns
+    -------
+    FastAPI
+        The working folder is made with it and removed at the end of its lifespan.
+    """
+    folder = _working_folder(settings)
+    state = ServerState(
+        settings=settings,
+        catalog=Catalog(settings.zoo),
+        runs=Runs(folder / "runs", loaded=settings.loaded_models, kept=settings.kept_runs),
+        folder=folder,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            state.runs.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    app = FastAPI(title="biozoo", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, settings=settings)
+    _answer_errors_as_json(app)
+    app.include_router(routes(state))
+    if pages:
+        from ..web.page import mount_page
+
+        mount_page(app, state)
+    return app
+
+
+def _working_folder(settings: ServerSettings) -> Path:
+    """A folder of this server alone for uploads and results, on the disk of the zoo's cache."""
+    cache = settings.zoo.cache
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="server-", dir=cache))
+    except OSError as exc:
+        raise StorageError(
+            path=cache, why=str(exc.strerror or exc), hint="Set BIOZOO_HOME to another folder."
+        ) from exc
+
+
+def _answer_errors_as_json(app: FastAPI) -> None:
+    """Every error is `{"error": "..."}` with its status, an unforeseen one too."""
+
+    @app.exception_handler(BiozooError)
+    async def biozoo_error(_: Request, exc: BiozooError) -> JSONResponse:
+        return JSONResponse({"error": exc.message}, status_code=exc.http_status)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_request(_: Request, exc: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        return JSONResponse({"error": f"The request is not understood: {faults}."}, status_code=422)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, exc: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(exc.detail)}, status_code=exc.status_code)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, exc: Exception) -> JSONResponse:
+        error = f"The server failed in a way nobody foresaw: {type(exc).__name__}."
+        return JSONResponse({"error": error}, status_code=500)

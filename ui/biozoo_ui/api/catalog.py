@@ -1,0 +1,156 @@
+"""The models that a page offers, and what it says about each before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biozoo.errors import BiozooError, NoBackendError, NotFoundError
+
+if TYPE_CHECKING:
+    from biozoo import ModelPackage, Settings
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a model can run on this machine, and how or why not, in words."""
+
+    ok: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One card: what the list shows of a model."""
+
+    id: str
+    version: str
+    name: str
+    description: str
+    task: str
+    dimensions: str
+    size: str
+    license: str
+    origin: str
+    trust: str
+    cover: bool
+    runs: bool
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+class Catalog:
+    """The models of one zoo: built-in and installed. Ids from outside only ever select from it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._verdicts: dict[tuple[str, str | None], Verdict] = {}
+        self._lock = threading.Lock()
+
+    def packages(self) -> list[ModelPackage]:
+        """Every model, the built-in ones first; read anew, since `zoo add` may run beside."""
+        import biozoo
+
+        return list(biozoo.list_packages(settings=self._settings))
+
+    def package(self, model_id: str) -> ModelPackage:
+        """The newest version of this model.
+
+        Raises
+        ------
+        NotFoundError
+            For an id that the zoo does not hold. Paths and addresses are no ids.
+        """
+        packages = self.packages()
+        for package in packages:
+            if package.id == model_id:
+                return package
+        raise NotFoundError(
+            kind="model", got=model_id, known=[p.id for p in packages], hint="See zoo list."
+        )
+
+    def entries(self) -> list[Entry]:
+        """A card for every model."""
+        return [self.entry(package) for package in self.packages()]
+
+    def search(self, words: str) -> list[str]:
+        """Ids of the models that fit all the words, best first; every id for no words."""
+        import biozoo
+
+        mine = [package.id for package in self.packages()]
+        if not words.strip():
+            return mine
+        # Offline: typing in the page's search box must not ask the network for each letter.
+        found = biozoo.search(words, settings=replace(self._settings, offline=True))
+        return [f.id for f in found if f.id in mine]
+
+    def entry(self, package: ModelPackage) -> Entry:
+        """The card of one model."""
+        from biozoo_model_cards.words import dimensions, file_size
+
+        summary, verdict = package.summary, self.verdict(package)
+        return Entry(
+            id=package.id,
+            version=package.version or "",
+            name=summary.name or package.id,
+            description=summary.description,
+            task=summary.task,
+            dimensions=dimensions(t.axes for t in summary.inputs),
+            size=file_size(package.size),
+            license=summary.license,
+            origin=package.origin,
+            trust=package.trust,
+            cover=self.cover(package) is not None,
+            runs=verdict.ok,
+            why=verdict.why,
+        )
+
+    def cover(self, package: ModelPackage) -> Path | None:
+        """The picture of a model, None where it has none that a browser shows."""
+        source = package.summary.cover
+        if not source or Path(source).suffix.lower() not in COVER_TYPES:
+            return None
+        try:
+            return package.path(source)
+        except BiozooError:  # not on this machine
+            return None
+
+    def verdict(self, package: ModelPackage) -> Verdict:
+        """Whether this machine can run the model. Asked once per model: hardware stays."""
+        key = (package.id, package.version)
+        with self._lock:
+            if key not in self._verdicts:
+                self._verdicts[key] = _verdict(package)
+            return self._verdicts[key]
+
+
+COVER_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+"""Suffixes that are shown, with their media types. No SVG: it can hold a script."""
+
+
+def _verdict(package: ModelPackage) -> Verdict:
+    from biozoo import plugins
+    from biozoo_runners.devices import detect
+    from biozoo_runners.selection import Wish, select
+
+    if package.trust == "untrusted code":
+        return Verdict(False, "it would run its author's code, which nobody has allowed")
+    backends = plugins.load_group("biozoo.backends")
+    try:
+        selection = select(package, detect(), Wish(), backends.loaded, backends.failed)
+    except NoBackendError as exc:
+        return Verdict(False, "; ".join(f"{what}: {why}" for what, why in exc.reasons.items()))
+    except BiozooError as exc:
+        return Verdict(False, exc.message)
+    return Verdict(True, f"{selection.weights_format} on {selection.device}")

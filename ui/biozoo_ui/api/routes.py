@@ -1,0 +1,136 @@
+"""The HTTP routes: models, their covers and documents, and what runs left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from biozoo.errors import MissingFileError
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from .catalog import COVER_TYPES
+from .runs import Run
+from .state import ServerState
+
+#: A cover or a picture of a run never changes under its address.
+CACHED = {"cache-control": "private, max-age=3600"}
+
+
+def routes(state: ServerState) -> APIRouter:
+    """The routes of one server, all below /api.
+
+    Plain functions, not coroutines: FastAPI runs them in threads, so a slow disk blocks nobody.
+    """
+    router = APIRouter(prefix="/api")
+    catalog, runs = state.catalog, state.runs
+
+    @router.get("/health")
+    def health() -> dict[str, Any]:
+        return {"status": "ok", "models": len(catalog.packages())}
+
+    @router.get("/models")
+    def models(words: str = "") -> dict[str, Any]:
+        ids = catalog.search(words)
+        entries = {entry.id: entry for entry in catalog.entries()}
+        return {"models": [entries[i].to_dict() for i in ids if i in entries]}
+
+    @router.get("/search")
+    def search(words: str = "") -> dict[str, Any]:
+        return {"ids": catalog.search(words)}
+
+    @router.get("/models/{model_id:path}/cover")
+    def cover(model_id: str) -> FileResponse:
+        path = catalog.cover(catalog.package(model_id))
+        if path is None:
+            raise MissingFileError(what="The cover of", path=model_id)
+        return FileResponse(path, media_type=COVER_TYPES[path.suffix.lower()], headers=CACHED)
+
+    @router.get("/models/{model_id:path}/picture")
+    def picture(model_id: str, path: str) -> FileResponse:
+        """Serve a picture that the model's documentation shows."""
+        package = catalog.package(model_id)
+        found = package_picture(package.root, path)
+        if found is None:
+            raise MissingFileError(what="The picture", path=path)
+        return FileResponse(found, media_type=COVER_TYPES[found.suffix.lower()], headers=CACHED)
+
+    @router.get("/models/{model_id:path}")
+    def model(model_id: str) -> dict[str, Any]:
+        from biozoo_model_cards import ModelCard
+
+        package = catalog.package(model_id)
+        return {
+            **catalog.entry(package).to_dict(),
+            "facts": dict(ModelCard.of(package).facts),
+            "documentation": package.documentation,
+        }
+
+    @router.get("/previews/{key}.png")
+    def preview(key: str) -> FileResponse:
+        path = state.previews / f"{key}.png"
+        if not key.isalnum() or not path.is_file():
+            raise MissingFileError(what="The picture", path=key)
+        return FileResponse(path, media_type="image/png", headers=CACHED)
+
+    @router.get("/runs/{run_id}")
+    def run(run_id: str) -> dict[str, Any]:
+        return describe_run(runs.get(run_id))
+
+    @router.delete("/runs/{run_id}")
+    def cancel(run_id: str) -> dict[str, Any]:
+        found = runs.get(run_id)
+        found.cancel()
+        return describe_run(found)
+
+    @router.get("/runs/{run_id}/layers/{key}.png")
+    def layer(run_id: str, key: str) -> FileResponse:
+        outcome = runs.get(run_id).outcome
+        keys = ("image", *(one.key for one in outcome.layers)) if outcome else ()
+        if key not in keys:
+            raise MissingFileError(what="The picture", path=key)
+        path = runs.get(run_id).folder / f"{key}.png"
+        return FileResponse(path, media_type="image/png", headers=CACHED)
+
+    @router.get("/runs/{run_id}/files/{name}")
+    def file(run_id: str, name: str) -> FileResponse:
+        found = runs.get(run_id)
+        files = [d.file for d in found.outcome.downloads] if found.outcome else []
+        if name not in files:
+            raise MissingFileError(what="The file", path=name)
+        return FileResponse(found.folder / name, filename=name, media_type="image/tiff")
+
+    return router
+
+
+def package_picture(root: Path, relative: str) -> Path | None:
+    """A picture inside a package folder, None for anything else."""
+    from biozoo.rdf import safe_relative
+
+    inside = safe_relative(relative)
+    if inside is None:
+        return None
+    path = (root / inside).resolve()
+    if not path.is_relative_to(root.resolve()) or path.suffix.lower() not in COVER_TYPES:
+        return None
+    return path if path.is_file() else None
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """A run in plain values: how far it is, and once done where its files are."""
+    progress, outcome = run.progress, run.outcome
+    return {
+        "id": run.id,
+        "model": run.request.package.id,
+        "image": run.request.name,
+        "state": run.state,
+        "done": progress.done if progress else 0,
+        "total": progress.total if progress else 0,
+        "seconds_left": run.seconds_left,
+        "error": run.error,
+        "objects": outcome.objects if outcome else None,
+        "files": [f"/api/runs/{run.id}/files/{d.file}" for d in outcome.downloads]
+        if outcome
+        else [],
+        "command": run.request.command,
+    }

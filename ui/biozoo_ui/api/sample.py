@@ -1,0 +1,97 @@
+"""An image to try a model on: simulated where biozoo can, else the one the package was tested with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biozoo.axes import letters
+
+if TYPE_CHECKING:
+    from biozoo import ModelPackage
+
+SIMULATED = {"nuclei-fluo": "nuclei"}
+"""Built-in model -> sample of `biozoo.samples` it is made for."""
+
+SIMULATED_NAME = "cells.ome.tif"
+"""What `zoo sample` writes, so that the shown command works as it stands."""
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """A sample as image files.
+
+    Attributes
+    ----------
+    image
+        One file, or one per input tensor id.
+    name
+        What the page calls it.
+    command
+        How to get the same file on the command line, empty where there is no way.
+    about
+        Where it comes from, in words.
+    """
+
+    image: Path | Mapping[str, Path]
+    name: str
+    command: str
+    about: str
+
+
+def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
+    """Write the sample of a package below `folder`, once, and say what it is."""
+    folder = folder / f"{package.id}-{package.version or 0}".replace("/", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    if package.origin == "built-in" and package.id in SIMULATED:
+        return _simulated(SIMULATED[package.id], folder)
+    return _tested(package, folder)
+
+
+def _simulated(name: str, folder: Path) -> SampleImage:
+    path = folder / SIMULATED_NAME
+    if not path.exists():
+        from biozoo.samples import simulate_nuclei
+        from biozoo_runners import Image, write_image
+
+        import xarray as xr
+
+        sample = simulate_nuclei()
+        data = xr.DataArray(
+            sample.image,
+            dims=("y", "x"),
+            attrs={
+                "pixel_size": sample.pixel_size,
+                "unit": dict.fromkeys(sample.pixel_size, "micrometer"),
+                "name": name,
+            },
+        )
+        write_image(path, data)
+    return SampleImage(
+        path, path.name, f"zoo sample {name} -o {path.name}", f"simulated {name} under a microscope"
+    )
+
+
+def _tested(package: ModelPackage, folder: Path) -> SampleImage:
+    from biozoo_runners import write_image
+
+    import xarray as xr
+
+    files: dict[str, Path] = {}
+    for tensor in package.descr.inputs:
+        path = folder / f"{tensor.id}.ome.tif"
+        if not path.exists():
+            axes = tuple(str(axis.id) for axis in tensor.axes)
+            pixels = np.load(package.path(tensor.test_tensor), allow_pickle=False)
+            data = xr.DataArray(pixels, dims=axes, attrs={"name": str(tensor.id)})
+            if "batch" in axes:
+                data = data.isel(batch=0)
+            write_image(path, data)
+        files[str(tensor.id)] = path
+    name = f"{package.id} test image"
+    image = next(iter(files.values())) if len(files) == 1 else files
+    return SampleImage(image, name, "", "the image that the model was tested with")

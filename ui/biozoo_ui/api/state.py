@@ -1,0 +1,35 @@
+"""What the routes and the pages of one server share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .catalog import Catalog
+from .runs import Runs
+from .settings import ServerSettings
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One server's settings, models, runs and working folder."""
+
+    settings: ServerSettings
+    catalog: Catalog
+    runs: Runs
+    folder: Path
+
+    @property
+    def uploads(self) -> Path:
+        """Where files that users send are kept until the server ends."""
+        return self.folder / "uploads"
+
+    @property
+    def previews(self) -> Path:
+        """Where pictures of chosen images are kept, served as /api/previews/<name>.png."""
+        return self.folder / "previews"
+
+    @property
+    def samples(self) -> Path:
+        """Where sample images are written."""
+        return self.folder / "samples"

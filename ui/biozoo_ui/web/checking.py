@@ -1,0 +1,131 @@
+"""The check of one image against one model, in words, and what must be asked before it can run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from biozoo.axes import letters
+from biozoo.errors import AxesError, BiozooError, ChannelChoiceError
+
+from ..api.results import picture_of
+from .render import render
+from .session import ChosenImage
+
+if TYPE_CHECKING:
+    from biozoo import ModelPackage
+    from biozoo_runners import Image
+
+    from ..api.state import ServerState
+
+SPACE_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check found.
+
+    Attributes
+    ----------
+    ok
+        Whether it can run as it stands.
+    html
+        The findings for the page.
+    ask_axes
+        Whether the page should offer to name the axes.
+    channels
+        (label, value) of the channels to choose from, empty where there is nothing to choose.
+    wanted
+        How many of them the model takes.
+    """
+
+    ok: bool
+    html: str
+    ask_axes: bool = False
+    channels: tuple[tuple[str, int | str], ...] = ()
+    wanted: int = 1
+
+
+def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> Checked:
+    """Open the image without reading it whole, draw its preview, and check it.
+
+    Raises
+    ------
+    BiozooError
+        For a file that is no readable image.
+    """
+    from biozoo_runners import check, open_image
+
+    try:
+        image = open_image(chosen.files[0], axes=chosen.axes)
+    except AxesError as exc:
+        html = render("sentence", status="note", text=chosen.own_words(exc.message))
+        return Checked(False, html, ask_axes=True)
+    channels, wanted = channels_to_choose(package, image, chosen)
+    sources = chosen.image if isinstance(chosen.image, Mapping) else chosen.files[0]
+    report = check(package, sources, axes=chosen.axes, channel=chosen.channel)
+    undecided = bool(channels) and chosen.channel is None
+    html = render(
+        "check",
+        picture=_preview(image, state),
+        name=chosen.name,
+        about=chosen.about,
+        facts=facts(image),
+        items=[
+            {"status": i.status, "what": chosen.own_words(i.what), "todo": i.todo}
+            for i in report.items
+        ],
+        asks=f"Choose {'a channel' if wanted == 1 else f'{wanted} channels'} below."
+        if undecided
+        else "",
+    )
+    return Checked(
+        report.ok and not undecided,
+        html,
+        ask_axes=chosen.axes is not None,
+        channels=channels,
+        wanted=wanted,
+    )
+
+
+def channels_to_choose(
+    package: ModelPackage, image: Image, chosen: ChosenImage
+) -> tuple[tuple[tuple[str, int | str], ...], int]:
+    """The channels of an image that has more than the model takes, and how many it takes."""
+    if isinstance(chosen.image, Mapping):
+        return (), 1
+    from biozoo_runners.prepare import fit
+    from biozoo_runners.sizes import geometry
+
+    try:
+        fit(geometry(package.descr), image)
+    except ChannelChoiceError as exc:
+        listed: list[tuple[str, int | str]] = [
+            (name if name != str(i) else f"channel {i}", i) for i, name in enumerate(exc.channels)
+        ]
+        if image.rgb and exc.wanted == 1:
+            listed.insert(0, ("gray: the mean of red, green and blue", "gray"))
+        return tuple(listed), exc.wanted
+    except BiozooError:  # the check says what it is
+        return (), 1
+    return (), 1
+
+
+def facts(image: Image) -> str:
+    """The image in one line: "512 x 512 pixels (yx), uint16, 0.3 µm per pixel"."""
+    size = " x ".join(str(n) for n in image.shape)
+    words = [f"{size} ({letters(image.axes)})", str(image.dtype)]
+    pixel, unit = image.pixel_size.get("x"), image.unit.get("x", "")
+    if pixel and unit:
+        words.append(f"{pixel:.3g} {SPACE_UNITS.get(unit, unit)} per pixel")
+    return ", ".join(words)
+
+
+def _preview(image: Image, state: ServerState) -> str:
+    """Address of a picture of the image."""
+    state.previews.mkdir(parents=True, exist_ok=True)
+    name = f"{secrets.token_hex(8)}.png"
+    (state.previews / name).write_bytes(picture_of(image))
+    return f"api/previews/{name}"

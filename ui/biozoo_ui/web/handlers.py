@@ -1,0 +1,331 @@
+"""What happens on each event of the page. Every handler takes the session and returns updates.
+
+Handlers are plain functions: Gradio runs them in threads, so a slow one blocks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import gradio as gr
+from biozoo.errors import BiozooError, NotFoundError
+from biozoo_model_cards import ModelCard
+from biozoo_model_cards.words import file_size
+from markupsafe import Markup
+
+from ..api.routes import package_picture
+from ..api.runs import Run, RunRequest
+from ..api.sample import sample_image
+from .checking import examine
+from .render import render, seconds_words
+from .session import ChosenImage, Session
+
+if TYPE_CHECKING:
+    from biozoo import ModelPackage
+
+    from ..api.state import ServerState
+
+Updates = dict[Any, Any]
+
+POLL_SECONDS = 0.2
+
+
+class Handlers:
+    """The handlers of one server's page; `connect` ties them to its components."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._active: dict[str, Run] = {}  # browser session -> its run
+
+    def connect(self, page: gr.Blocks, session: gr.State, **parts: Any) -> None:
+        """Tie the handlers to the components, each by the name it has in the layout."""
+        self._session, self._parts = session, parts
+        everything = [session, *(c for name, c in parts.items() if name != "cards")]
+        # Private: none of these is an endpoint for others, who have the routes below /api.
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        asks: dict[str, Any] = {"inputs": [session], "outputs": everything, **quiet}
+
+        parts["cards"].select(self.choose, **asks)
+        gr.on([page.load], self.first, **asks)
+        started = parts["sample"].click(self.use_sample, **asks)
+        started.then(self.run, **asks, concurrency_limit=8)
+        parts["upload"].upload(
+            self.use_upload, **{**asks, "inputs": [session, parts["upload"]]}
+        )
+        parts["upload"].clear(self.forget_upload, **asks)
+        parts["axes"].submit(self.use_axes, **{**asks, "inputs": [session, parts["axes"]]})
+        for name in ("channel", "channels"):
+            parts[name].input(self.use_channel, **{**asks, "inputs": [session, parts[name]]})
+        parts["run"].click(self.run, **asks, concurrency_limit=8)
+        parts["cancel"].click(self.cancel, **asks, queue=False)
+        page.unload(self.leave)
+
+    # -------------------------------------------------------------------------------- 1 browse
+
+    def cards(self) -> str:
+        """The list of models, made anew when a page is opened."""
+        entries = self._state.catalog.entries()
+        first = next((e.id for e in entries if e.runs), "")
+        return render("cards", entries=entries, chosen=first)
+
+    def nothing_chosen(self) -> str:
+        """What stands in the place of a model before one is chosen."""
+        return render("nothing", text="Choose a model.")
+
+    def first(self, session: Session) -> Updates:
+        """Open the page on the first model that runs here."""
+        for entry in self._state.catalog.entries():
+            if entry.runs:
+                return self._open(entry.id)
+        return {self._session: session}
+
+    def choose(self, session: Session, event: gr.EventData) -> Updates:
+        """Open the model whose card was chosen."""
+        return self._open(str(event.id))
+
+    def _open(self, model_id: str) -> Updates:
+        parts = self._parts
+        cleared: Updates = {
+            **self._without_image(),
+            parts["upload"]: gr.update(value=None),
+        }
+        try:
+            package = self._state.catalog.package(model_id)
+            shown = self._model_html(package)
+        except BiozooError as exc:
+            return {
+                **cleared,
+                self._session: Session(),
+                parts["model"]: _sentence("no", exc.message),
+                parts["steps"]: gr.update(visible=False),
+            }
+        return {
+            **cleared,
+            self._session: Session(model=model_id),
+            parts["model"]: shown,
+            parts["steps"]: gr.update(visible=self._state.catalog.verdict(package).ok),
+        }
+
+    def _model_html(self, package: ModelPackage) -> str:
+        card, entry = ModelCard.of(package), self._state.catalog.entry(package)
+
+        def picture(path: str) -> str | None:
+            if package_picture(package.root, path) is None:
+                return None
+            return f"api/models/{quote(package.id)}/picture?path={quote(path)}"
+
+        return render(
+            "model",
+            card=card,
+            entry=entry,
+            chips=[c for c in (card.task, card.dimensions, entry.size, card.license) if c],
+            takes="; ".join(t.summary for t in card.inputs),
+            card_html=Markup(card.to_html(image_url=picture)),
+        )
+
+    # --------------------------------------------------------------------------------- 2 check
+
+    def use_sample(self, session: Session) -> Updates:
+        """Take the model's sample as the image."""
+        try:
+            package = self._state.catalog.package(session.model)
+            sample = sample_image(package, self._state.samples)
+        except BiozooError as exc:
+            return self._refuse(session, exc.message)
+        chosen = ChosenImage(sample.image, sample.name, sample.about, sample.command)
+        return {
+            **self._check(replace(session, image=chosen)),
+            self._parts["upload"]: gr.update(value=None),
+        }
+
+    def use_upload(self, session: Session, file: str | None) -> Updates:
+        """Take an uploaded file as the image, untouched."""
+        if not file:
+            return self.forget_upload(session)
+        path = Path(file)
+        return self._check(replace(session, image=ChosenImage(path, path.name)))
+
+    def forget_upload(self, session: Session) -> Updates:
+        """Go back to having no image."""
+        return {
+            **self._without_image(),
+            self._session: replace(session, image=None, checked=False),
+        }
+
+    def use_axes(self, session: Session, text: str) -> Updates:
+        """Take the axes that were typed."""
+        if session.image is None:
+            return {self._session: session}
+        image = replace(session.image, axes=text.strip() or None, channel=None)
+        return self._check(replace(session, image=image))
+
+    def use_channel(
+        self, session: Session, channel: int | str | list[int] | None
+    ) -> Updates:
+        """Take the channel, or the channels, that were chosen."""
+        if session.image is None:
+            return {self._session: session}
+        choice = tuple(channel) if isinstance(channel, list) else channel
+        image = replace(session.image, channel=None if choice == () else choice)
+        return self._check(replace(session, image=image))
+
+    def _check(self, session: Session) -> Updates:
+        """Look at the image and say whether and how it fits the model."""
+        parts, chosen = self._parts, session.image
+        if chosen is None:
+            return self._refuse(session, "Choose an image first.")
+        try:
+            package = self._state.catalog.package(session.model)
+            checked = examine(package, chosen, self._state)
+        except BiozooError as exc:
+            return self._refuse(session, chosen.own_words(exc.message))
+        one = checked.wanted == 1
+        choices: Updates = {
+            parts["axes"]: gr.update(visible=checked.ask_axes, value=chosen.axes or ""),
+            parts["channel"]: gr.update(
+                visible=bool(checked.channels) and one,
+                choices=list(checked.channels),
+                value=chosen.channel if one else None,
+            ),
+            parts["channels"]: gr.update(
+                visible=bool(checked.channels) and not one,
+                choices=[c for c in checked.channels if c[1] != "gray"],
+                value=list(chosen.channel) if isinstance(chosen.channel, tuple) else [],
+                label=f"Which {checked.wanted} channels shall the model see, in this order?",
+            ),
+        }
+        return {
+            **self._without_image(),
+            **choices,
+            self._session: replace(session, checked=checked.ok),
+            parts["checked"]: checked.html,
+            parts["run"]: gr.update(interactive=checked.ok, visible=True),
+        }
+
+    # ----------------------------------------------------------------------------------- 3 run
+
+    def run(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+        """Run the model; yields how far it is until it is done, has failed or was cancelled."""
+        parts, chosen = self._parts, session.image
+        if chosen is None or not session.checked:
+            return  # the check has said why
+        try:
+            package = self._state.catalog.package(session.model)
+        except BiozooError as exc:
+            yield self._refuse(session, exc.message)
+            return
+        run = self._state.runs.start(
+            RunRequest(
+                package,
+                chosen.image,
+                chosen.name,
+                axes=chosen.axes,
+                channel=chosen.channel,
+                sample_command=chosen.command,
+            )
+        )
+        self._active[str(request.session_hash)] = run
+        try:
+            yield {
+                self._session: replace(session, run=run.id),
+                parts["run"]: gr.update(visible=False),
+                parts["cancel"]: gr.update(visible=True, interactive=True),
+                parts["result"]: "",
+                parts["progress"]: _progress(run),
+            }
+            while not run.wait(POLL_SECONDS):
+                yield {parts["progress"]: _progress(run)}
+            yield {
+                parts["run"]: gr.update(visible=True, interactive=True),
+                parts["cancel"]: gr.update(visible=False),
+                **self._finished(run, chosen),
+            }
+        finally:
+            run.cancel()  # the page was closed while it ran; nothing once it is done
+
+    def _finished(self, run: Run, chosen: ChosenImage) -> Updates:
+        parts = self._parts
+        if run.outcome is not None:
+            html = render(
+                "result",
+                run=run,
+                outcome=run.outcome,
+                sizes={d.file: file_size(d.size) for d in run.outcome.downloads},
+            )
+            return {parts["progress"]: "", parts["result"]: html}
+        status = "note" if run.state == "cancelled" else "no"
+        return {
+            parts["progress"]: _sentence(status, chosen.own_words(run.error)),
+            parts["result"]: "",
+        }
+
+    def cancel(self, session: Session) -> Updates:
+        """Ask the run of this page to stop."""
+        try:
+            self._state.runs.get(session.run).cancel()
+        except NotFoundError:  # it has ended, and its files are gone
+            pass
+        return {self._parts["cancel"]: gr.update(interactive=False)}
+
+    def leave(self, request: gr.Request) -> None:
+        """Stop what the page that is closed has started."""
+        run = self._active.pop(str(request.session_hash), None)
+        if run is not None:
+            run.cancel()
+
+    # ------------------------------------------------------------------------------- in common
+
+    def _without_image(self) -> Updates:
+        """Everything below the choice of an image, as it is before one is chosen."""
+        parts = self._parts
+        hidden = gr.update(visible=False)
+        return {
+            parts["checked"]: "",
+            parts["axes"]: hidden,
+            parts["channel"]: hidden,
+            parts["channels"]: hidden,
+            parts["run"]: gr.update(interactive=False, visible=True),
+            parts["cancel"]: hidden,
+            parts["progress"]: "",
+            parts["result"]: "",
+        }
+
+    def _refuse(self, session: Session, sentence: str) -> Updates:
+        """No image, and the reason in its place."""
+        return {
+            **self._without_image(),
+            self._session: replace(session, image=None, checked=False),
+            self._parts["checked"]: _sentence("no", sentence),
+        }
+
+
+def _sentence(status: str, text: str) -> str:
+    return render("sentence", status=status, text=text)
+
+
+def _progress(run: Run) -> str:
+    """How far a run is, as a bar and in words."""
+    progress = run.progress
+    if run.stopping:
+        words = "Stopping..."
+    elif run.state == "waiting":
+        words = "Waiting for another run to end..."
+    elif progress is None:
+        words = "Loading the model..."
+    elif progress.done >= progress.total:
+        words = "Writing the result..."
+    else:
+        left = run.seconds_left
+        words = f"{progress.stage.capitalize()}: {progress.done} of {progress.total} tiles"
+        if left is not None:
+            words += f", about {seconds_words(left)} left"
+    return render(
+        "progress",
+        words=words,
+        total=progress.total if progress else 0,
+        done=progress.done if progress else 0,
+    )

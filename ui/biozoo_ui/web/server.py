@@ -1,0 +1,108 @@
+"""`serve`: the pages on an address of this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import webbrowser
+from typing import TYPE_CHECKING
+
+from biozoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from biozoo import Settings
+
+    from ..api.settings import ServerSettings
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = True,
+    token: str | None = None,
+    settings: Settings | None = None,
+) -> None:
+    """Serve the pages and print their address; returns after Ctrl-C.
+
+    Parameters
+    ----------
+    host
+        Address to listen on. Off loopback a `token` is demanded.
+    port
+        0 takes any free one.
+    open_browser
+        Open the page in the user's browser once it is there.
+    token
+        What a visitor must know.
+    settings
+        The zoo; by default that of the environment.
+
+    Raises
+    ------
+    UsageError
+        Where the address is taken or not this machine's, or the token is missing.
+    """
+    from biozoo import Settings as ZooSettings
+
+    from ..api.settings import ServerSettings
+
+    asked = ServerSettings(
+        zoo=settings or ZooSettings.from_env(), host=host, port=port, token=token
+    )
+    # Bound before the slow imports: a taken port is said at once.
+    listening = _bind(asked)
+    with contextlib.closing(listening):
+        print("Starting the pages...", file=sys.stderr, flush=True)
+        import uvicorn
+
+        from ..api.app import create_app
+
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(asked), log_level="warning", ws="none", access_log=False)
+        )
+        address = _address(listening, asked)
+        threading.Thread(
+            target=_announce, args=(server, address, open_browser), daemon=True
+        ).start()
+        # uvicorn ends on Ctrl-C by itself and raises it again when all is closed.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+
+
+def _bind(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as exc:
+        listening.close()
+        raise UsageError(
+            f"Cannot listen on {settings.host}:{settings.port}: {exc}. Another program, perhaps "
+            "another biozoo, uses it already, or it is not this machine's. Choose another, for "
+            f"example --port {settings.port + 1 if settings.port < 65535 else 7861}."
+        ) from exc
+    return listening
+
+
+def _address(listening: socket.socket, settings: ServerSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    query = f"/?token={settings.token}" if settings.token else ""
+    return f"http://{host}:{listening.getsockname()[1]}{query}"
+
+
+def _announce(server: object, address: str, open_browser: bool) -> None:
+    """Print the address once the server answers, and open it."""
+    import time
+
+    while not getattr(server, "started", False):
+        if getattr(server, "should_exit", False):
+            return
+        time.sleep(0.05)
+    print(f"biozoo is at {address}  (Ctrl-C stops it)", flush=True)
+    if open_browser:
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(address)

@@ -1,0 +1,382 @@
+"""The public collection: its static index, cached with its date, and a summary of every model.
+
+Two files below cache/collection, named by the index's address: the index as it was fetched, and the
+summaries of the descriptions it points to, which are fetched once each (by their sha256). Both are
+used as they are while younger than `settings.index_days`; older ones are asked for anew, and kept
+with a note where that fails. Layouts understood: `items` (since 2024) and `collection` (2022 to
+2024, whose entries hold name, tags and DOIs but no hash).
+
+A model in the index whose description cannot be had stays in the list with what the index says.
+Drafts are never looked at: anyone may stage one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import rdf as rdfs
+from .download import Client, Progress
+from .errors import BiozooError, CollectionError, HashMismatchError, InvalidPackageError
+from .files import write_atomic
+from .package import version_key
+from .settings import Settings
+from .summary import ModelSummary, slug, task_of
+from .trust import Trust, trust_of
+
+__all__ = ["Collection", "Entry", "Index"]
+
+MAX_INDEX_BYTES = 64 * 2**20
+INDEX_TIMEOUT = 5.0  # seconds without an answer, then the cached index serves
+THREADS = 8
+_RETRY = timedelta(hours=6)  # before a description that could not be had is asked for again
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version of one model in the index.
+
+    Attributes
+    ----------
+    id
+        As a zoo keeps it, without "bioimage-io/".
+    url, sha256
+        Of its description; sha256 is "" where the index tells none.
+    aliases
+        Other ids of it.
+    summary
+        Of its description, or with what the index says where that could not be had.
+    trust
+        None where the description could not be had.
+    note
+        Why the description could not be had, "" where it was.
+    """
+
+    id: str
+    version: str
+    url: str
+    sha256: str
+    summary: ModelSummary
+    aliases: tuple[str, ...] = ()
+    trust: Trust | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names what the description says: its hash, or its address where there is none."""
+        return self.sha256 or self.url
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the model `name`: an id, with or without "bioimage-io/", or a DOI."""
+        doi = name.lower().removeprefix("https://doi.org/").removeprefix("doi:")
+        if slug(name.removeprefix("bioimage-io/")) == self.id:
+            return True
+        names = {self.id, *self.aliases, *self.summary.aliases}
+        # a version's DOI record, "10.5281/zenodo.1/2", is named by its concept "10.5281/zenodo.1"
+        return any(doi == n.lower() or n.lower().startswith(f"{doi}/") for n in names if "/" in n)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index as it is known here.
+
+    Attributes
+    ----------
+    url
+        Where it is from.
+    fetched
+        When.
+    entries
+        Models only, all versions.
+    note
+        What a reader should know: that it is old, and why. "" where it is fresh.
+    """
+
+    url: str
+    fetched: datetime
+    entries: tuple[Entry, ...]
+    note: str = ""
+
+
+class Collection:
+    """The collection of one index address.
+
+    Parameters
+    ----------
+    settings
+        Default: those of the environment.
+    progress
+        Called with (what, done, total) while descriptions are fetched.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, progress: Progress | None = None
+    ) -> None:
+        self.settings = settings or Settings.from_env()
+        self.progress = progress
+        self._index: Index | None = None
+        self._raw: tuple[datetime, Mapping[str, Any], str] | None = None
+
+    @property
+    def note(self) -> str:
+        """What to tell about the index and the descriptions, "" where all is fresh and complete."""
+        notes = []
+        if self._index is not None:
+            notes.append(self._index.note)
+            unknown = sum(1 for e in self.latest() if e.note)
+            if unknown:
+                notes.append(
+                    f"Of {unknown} of {len(self.latest())} models only the id is known: "
+                    "their descriptions could not be fetched."
+                )
+        return " ".join(n for n in notes if n)
+
+    def index(self, *, refresh: bool = False) -> Index:
+        """The index with the summaries that are known, from the cache where that is fresh.
+
+        Raises
+        ------
+        CollectionError
+            Where it cannot be had and none is cached.
+        """
+        if self._index is None or refresh:
+            fetched, layout, note = self._layout(refresh)
+            self._index = Index(self.settings.index_url, fetched, self._summarised(layout), note)
+        return self._index
+
+    def ids(self) -> dict[str, list[str]]:
+        """The versions of each model by its id; no description is fetched. Raises as `index`."""
+        found: dict[str, list[str]] = {}
+        for entry in _entries(self._layout(False)[1]):
+            found.setdefault(entry.id, []).append(entry.version)
+        return found
+
+    def entries(self) -> list[ModelSummary]:
+        """A summary of the newest version of each model. Raises as `index`."""
+        return [entry.summary for entry in self.latest()]
+
+    def latest(self) -> list[Entry]:
+        """The newest version of each model, by id. Raises as `index`."""
+        newest: dict[str, Entry] = {}
+        for entry in sorted(self.index().entries, key=lambda e: version_key(e.version)):
+            newest[entry.id] = entry
+        return sorted(newest.values(), key=lambda e: e.id)
+
+    def find(self, name: str, version: str | None = None) -> Entry | None:
+        """The entry of an id, nickname or DOI, the newest where no version is given.
+
+        Descriptions are fetched only where the index itself does not know the name (in the present
+        layout, DOIs stand in the descriptions). Raises as `index`.
+        """
+        entries = [e for e in _entries(self._layout(False)[1]) if e.is_called(name)]
+        if not entries and "/" in name:
+            entries = [e for e in self.index().entries if e.is_called(name)]
+        found = [e for e in entries if version in (None, e.version)]
+        return max(found, key=lambda e: version_key(e.version), default=None)
+
+    # ------------------------------------------------------------------------------------ index
+
+    @cached_property
+    def _files(self) -> tuple[Path, Path]:
+        key = hashlib.sha256(self.settings.index_url.encode()).hexdigest()[:16]
+        folder = self.settings.cache / "collection"
+        return folder / f"{key}-index.json", folder / f"{key}-summaries.json"
+
+    def _layout(self, refresh: bool) -> tuple[datetime, Mapping[str, Any], str]:
+        """When the index was fetched, the index itself, and a note; asked for once."""
+        if self._raw is None or refresh:
+            self._raw = self._asked(refresh)
+        return self._raw
+
+    def _asked(self, refresh: bool) -> tuple[datetime, Mapping[str, Any], str]:
+        cached = self._cached_index()
+        now = datetime.now(UTC)
+        if cached is not None and not refresh:
+            if now - cached[0] < timedelta(days=self.settings.index_days):
+                return (*cached, "")
+            if self.settings.offline:
+                return (*cached, f"The index is of {cached[0]:%Y-%m-%d}; the network is off.")
+        try:
+            with Client(self.settings, timeout=INDEX_TIMEOUT) as client:
+                content = client.get(self.settings.index_url, max_bytes=MAX_INDEX_BYTES)
+            layout = json.loads(content)
+            if not isinstance(layout, dict) or not ("items" in layout or "collection" in layout):
+                raise ValueError("it holds neither 'items' nor 'collection'")
+        except ValueError as exc:
+            failure: BiozooError = CollectionError(
+                url=self.settings.index_url,
+                why=f"it is no index of models ({exc})",
+                hint="Correct BIOZOO_INDEX_URL.",
+            )
+        except CollectionError as exc:
+            failure = exc
+        else:
+            write_atomic(
+                self._files[0],
+                json.dumps(
+                    {"fetched": now.isoformat(timespec="seconds"), "index": layout}
+                ).encode(),
+            )
+            return now, layout, ""
+        if cached is not None:
+            return (*cached, f"The index is of {cached[0]:%Y-%m-%d}: {failure.message}")
+        raise failure
+
+    def _cached_index(self) -> tuple[datetime, Mapping[str, Any]] | None:
+        try:
+            stored = json.loads(self._files[0].read_bytes())
+            return datetime.fromisoformat(stored["fetched"]), stored["index"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    # -------------------------------------------------------------------------------- summaries
+
+    def _summarised(self, layout: Mapping[str, Any]) -> tuple[Entry, ...]:
+        """The entries with their summaries; those not known yet are fetched and cached."""
+        entries = list(_entries(layout))
+        known = self._cached_summaries()
+        now = datetime.now(UTC)
+        wanted = {e.key: e for e in entries if _is_due(known.get(e.key), now)}
+        if wanted and not self.settings.offline:
+            known |= self._fetch(list(wanted.values()), now)
+            kept = {e.key for e in entries}
+            content = json.dumps({k: v for k, v in known.items() if k in kept})
+            write_atomic(self._files[1], content.encode())
+        return tuple(_with_summary(e, known.get(e.key)) for e in entries)
+
+    def _cached_summaries(self) -> dict[str, dict[str, Any]]:
+        try:
+            stored = json.loads(self._files[1].read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) else {}
+
+    def _fetch(self, entries: list[Entry], now: datetime) -> dict[str, dict[str, Any]]:
+        """Summaries of descriptions, a few at a time; where none of the first can be had, no more
+        are asked for.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        tried = now.isoformat(timespec="seconds")
+        with (
+            Client(self.settings, timeout=INDEX_TIMEOUT) as client,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+
+            def one(entry: Entry) -> dict[str, Any]:
+                failed = [f for f in list(found.values()) if "unreachable" in f]
+                if len(failed) >= THREADS and len(failed) == len(found):
+                    return {"note": "not asked for, as others could not be had", "tried": tried}
+                try:
+                    raw = _description(client, entry, self.settings.index_url)
+                except CollectionError as exc:
+                    lost = {"note": exc.message, "tried": tried}
+                    return lost if "answered" in exc.why else {**lost, "unreachable": True}
+                except (InvalidPackageError, HashMismatchError) as exc:
+                    return {"note": exc.message, "tried": tried}
+                return {"summary": ModelSummary.from_rdf(raw).to_dict(), "trust": trust_of(raw)}
+
+            futures = {pool.submit(one, entry): entry for entry in entries}
+            try:
+                for done, (future, entry) in enumerate(futures.items(), start=1):
+                    found[entry.key] = future.result()
+                    if self.progress is not None:
+                        self.progress("descriptions", done, len(entries))
+            except BaseException:  # Ctrl-C: do not wait for those that have not begun
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return found
+
+
+def _description(client: Client, entry: Entry, via: str) -> rdfs.Raw:
+    content = client.get(entry.url, max_bytes=rdfs.MAX_RDF_BYTES, via=via)
+    got = hashlib.sha256(content).hexdigest()
+    if entry.sha256 and got != entry.sha256:
+        raise HashMismatchError(file=entry.url, expected=entry.sha256, got=got)
+    return rdfs.parse(content, source=entry.url)
+
+
+def _is_due(stored: Mapping[str, Any] | None, now: datetime) -> bool:
+    """Whether a description should be asked for: never had, or not had some hours ago."""
+    if stored is None:
+        return True
+    if "summary" in stored:
+        return False
+    try:
+        return now - datetime.fromisoformat(stored["tried"]) > _RETRY
+    except (KeyError, ValueError, TypeError):
+        return True
+
+
+def _with_summary(entry: Entry, stored: Mapping[str, Any] | None) -> Entry:
+    if stored is None:
+        return replace(entry, note="its description has not been fetched yet")
+    if "summary" not in stored:
+        return replace(entry, note=str(stored.get("note", "")) or "unknown")
+    summary = ModelSummary.from_dict(stored["summary"])
+    # the index's id is what people type, whatever the description calls itself
+    summary = replace(
+        summary,
+        id=entry.id,
+        aliases=tuple(dict.fromkeys((*entry.aliases, *summary.aliases))),
+    )
+    return replace(entry, summary=summary, trust=stored.get("trust"))
+
+
+def _entries(layout: Mapping[str, Any]) -> Iterator[Entry]:
+    """The models of an index in either layout; what cannot be understood is left out."""
+    for item in layout.get("items") or ():
+        if not isinstance(item, dict) or item.get("type") != "model" or not item.get("id"):
+            continue
+        full = str(item["id"])
+        name = slug(full.removeprefix("bioimage-io/"))
+        for version in item.get("versions") or ():
+            if isinstance(version, dict) and version.get("source"):
+                yield Entry(
+                    id=name,
+                    version=str(version.get("version") or "v0"),
+                    url=str(version["source"]),
+                    sha256=str(version.get("sha256") or "").lower(),
+                    summary=ModelSummary(id=name),
+                    aliases=(full,),
+                )
+    for item in layout.get("collection") or ():
+        if not isinstance(item, dict) or item.get("type") != "model" or not item.get("rdf_source"):
+            continue
+        yield _old_entry(item)
+
+
+def _old_entry(item: Mapping[str, Any]) -> Entry:
+    full, nickname = str(item.get("id", "")), str(item.get("nickname") or "")
+    versions = item.get("versions") or ["v0"]
+    name = slug(nickname or full)
+    tags = tuple(str(t) for t in item.get("tags") or ())
+    title, description = str(item.get("name", "")), str(item.get("description", ""))
+    aliases = (full, *(f"{full}/{v}" for v in versions))
+    summary = ModelSummary(
+        id=name,
+        name=title,
+        description=description,
+        tags=tags,
+        license=str(item.get("license", "")),
+        authors=tuple(
+            str(a["name"]) for a in item.get("authors") or () if isinstance(a, dict) and "name" in a
+        ),
+        task=task_of(tags, title, description),
+        icon=str(item.get("nickname_icon") or ""),
+        aliases=aliases,
+    )
+    return Entry(
+        id=name,
+        version=slug(str(versions[0])) or "v0",
+        url=str(item["rdf_source"]),
+        sha256="",
+        summary=summary,
+        aliases=aliases,
+    )
