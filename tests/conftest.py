@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Loopback
 
-# Before anything imports bioimageio.spec: it makes its cache folder while it is imported.
-os.environ.setdefault("BIOIMAGEIO_CACHE_PATH", os.path.join(os.getcwd(), ".pytest_cache", "spec"))
-
-sys.path.insert(0, str(Path(__file__).parent))  # tests import `packages` by name
+# Before anything imports bioimageio.spec: it reads the variable once, when it is imported.
+os.environ.setdefault("BIOIMAGEIO_CACHE_PATH", str(Path(".pytest_cache", "spec").absolute()))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "shared: needs the real models and images in ../shared")
-    config.addinivalue_line("markers", "browser: drives a real browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SHARED.is_dir():
-        return
-    skip = pytest.mark.skip(reason="../shared is not here")
+    skips = {}
+    if not SHARED.is_dir():
+        skips["shared"] = pytest.mark.skip(reason="../shared is not here")
+    if not any(shutil.which(name) for name in BROWSERS):
+        skips["browser"] = pytest.mark.skip(reason="no Chromium is installed")
     for item in items:
-        if "shared" in item.keywords:
-            item.add_marker(skip)
+        for marker, skip in skips.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(skip)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models, images and descriptions; use with the marker `shared`."""
     if not SHARED.is_dir():
@@ -44,6 +43,8 @@ def shared() -> Path:
 def biozoo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty zoo for this test alone; the index address leads nowhere."""
     home = tmp_path / "biozoo-home"
+    for name in [n for n in os.environ if n.startswith("BIOZOO_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("BIOZOO_HOME", str(home))
     monkeypatch.setenv("BIOZOO_INDEX_URL", "http://127.0.0.1:9/index.json")
     return home
@@ -62,3 +63,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """A web server on this machine that answers what the test puts in it."""
+    with Loopback() as server:
+        yield server

@@ -1,7 +1,7 @@
 """Tiny model packages for tests, built in a temporary folder. No torch, no network.
 
-    folder = make_package(tmp_path / "tiny")                              # bcyx, 8 + n*4, 3 x 3 blur
-    folder = make_package(tmp_path / "p", axes="bczyx", size=16, halo=2)  # 3D, fixed size, halo 2
+    folder = make_package(tmp_path / "tiny")                        # bcyx, 8 + n*4, 3 x 3 blur
+    folder = make_package(tmp_path / "p", axes="bczyx", size=16, halo=2)      # 3D, fixed size
     folder = make_package(tmp_path / "p", axes="byxc", channels=3, out_channels=2)
     folder = make_package(tmp_path / "p", size={"y": (16, 8), "x": 32})    # y = 16 + n*8, x = 32
     folder = make_package(tmp_path / "p", inputs=2, outputs=2, dtype="uint8")
@@ -21,8 +21,8 @@ The networks
 ------------
 "blur" (default): a box filter of `kernel` pixels per space axis with zeros beyond the border, over
 the mean of all inputs; output channel c (of output tensor k) is the mean of the input channels
-times (c + 1) * (k + 1). Its receptive field is known exactly: kernel // 2 pixels to each side, so tiles
-with halo >= kernel // 2 equal the whole image.
+times (c + 1) * (k + 1). Its receptive field is known exactly, kernel // 2 pixels to each side, so
+tiles with halo >= kernel // 2 equal the whole image.
 "pointwise": 2 * x + 1 (k + 1 times for output k); the channels stay, no context.
 With `valid=True` the blur crops itself: the output has `offset` -(kernel - 1) and no halo.
 With `scale=2` the output has half the pixels (axis scale 2), with `scale=0.5` twice as many.

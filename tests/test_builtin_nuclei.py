@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import biozoo.samples
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,8 +14,10 @@ import xarray as xr
 import yaml
 from bioimageio.spec import ValidationContext
 from bioimageio.spec.model.v0_5 import ModelDescr
-from biozoo_runners.instances import instances, read_instances_config
 from skimage.transform import rescale
+
+import biozoo.samples
+from biozoo_runners.instances import instances, read_instances_config
 
 FOLDER = Path(biozoo.samples.__file__).parent / "builtin" / "nuclei-fluo"
 HALO, STEP = 48, 16
@@ -101,6 +103,12 @@ def test_package_is_whole_and_small(rdf: dict, model: ModelDescr):
     assert model.id == "nuclei-fluo"
     assert model.license == "BSD-3-Clause"
     assert "## Validation" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_nothing_of_the_machine_that_built_it_is_left():
+    """No file mentions a path of the machine it was made on."""
+    for path in FOLDER.iterdir():
+        assert not re.search(rb"/(work|home|root|tmp|usr)/", path.read_bytes()), path.name
 
 
 def test_every_id_is_written_out(rdf: dict):

@@ -56,7 +56,7 @@ def test_this_machine() -> None:
 
 
 def test_a_container_may_allow_fewer_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """cgroup 2 and 1 limits are read; none, or nonsense, is no limit."""
+    """Limits of cgroup 2 and 1 limits are read; none, or nonsense, is no limit."""
     v2, v1 = tmp_path / "cpu.max", tmp_path / "cpu"
     v1.mkdir()
     assert devices._cpu_quota(v2, v1) is None

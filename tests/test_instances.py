@@ -148,7 +148,7 @@ def test_errors_say_what_is_there():
     stack = xr.DataArray(
         np.zeros((2, 5, 5), np.float32), dims=["channel", "y", "x"], coords={"channel": NAMES}
     )
-    with pytest.raises(ValueError, match="'nuclei' is not in .*foreground, distance"):
+    with pytest.raises(ValueError, match=r"'nuclei' is not in .*foreground, distance"):
         instances(stack, CONFIG.model_copy(update={"foreground": "nuclei"}))
     with pytest.raises(ValueError, match="2 without names"):
         instances(stack.drop_vars("channel"), CONFIG)

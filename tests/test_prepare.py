@@ -102,10 +102,10 @@ def test_only_the_item_asked_for_is_read() -> None:
 
 
 def test_a_missing_axis_is_told_with_a_way_out() -> None:
-    with pytest.raises(
-        ImageMismatchError, match=r"has y, x \(4 x 4\), so 'z' is missing.*--axes czyx"
-    ):
+    with pytest.raises(ImageMismatchError, match=r"has y, x \(4 x 4\), so 'z' is missing"):
         fit(model("bczyx"), image("yx", (4, 4)))
+    with pytest.raises(ImageMismatchError, match=r"'z' is missing.* say so: --axes zyx"):
+        fit(model("bczyx"), image("tyx", (3, 4, 4)))
 
 
 def test_an_rgb_image_for_a_one_channel_model_asks_and_lists() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -63,13 +64,14 @@ def tensor(
     return (spec.InputTensorDescr if kind == "input" else spec.OutputTensorDescr)(**content)
 
 
-def model(inputs: list[Any] = [], outputs: list[Any] = []) -> Any:  # noqa: B006
+def model(inputs: Sequence[Any] = (), outputs: Sequence[Any] = ()) -> Any:
     return SimpleNamespace(id="tiny", name="tiny", inputs=inputs, outputs=outputs)
 
 
 def random(dtype: str, axes: tuple[str, ...], seed: int = 0) -> xr.DataArray:
     rng = np.random.default_rng(seed)
     shape = tuple(SIZES[a] for a in axes)
+    data: np.ndarray[Any, Any]
     if dtype == "float32":
         data = rng.normal(3, 2, shape)
     else:
@@ -394,7 +396,8 @@ def test_unknown_axis_and_reference_are_faults_of_the_package() -> None:
 
 
 def test_code_of_the_author_is_refused() -> None:
-    custom = spec.CustomProcessingDescr.model_construct(id="custom", kwargs={})
+    kind: Any = spec.CustomProcessingDescr
+    custom = kind.model_construct(id="custom", kwargs={})
     out = SimpleNamespace(id="out", axes=[axis("y", "output")], postprocessing=[custom])
     with pytest.raises(
         UntrustedCodeError, match="does not run code that comes with a package"

@@ -16,6 +16,12 @@ __all__ = ["Citation", "Evaluation", "ModelCard"]
 
 WIDTH = 96
 
+TRUST_WORDS = {
+    "built-in": "comes with biozoo",
+    "no code": "runs no code of its author",
+    "untrusted code": "would run its author's code, which nobody has allowed",
+}
+
 
 @dataclass(frozen=True)
 class Citation:
@@ -118,7 +124,7 @@ class ModelCard:
             ("Size", file_size(self.size)),
             ("Version", self.version),
             ("Origin", self.origin),
-            ("Safety", self.trust),
+            ("Safety", TRUST_WORDS.get(self.trust, self.trust)),
         )
         return tuple((label, value) for label, value in rows if value)
 

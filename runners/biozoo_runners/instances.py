@@ -148,9 +148,10 @@ def instances(
             f"output {config.output!r} has axes {', '.join(dims) or '(none)'}. "
             "Name its axes accordingly."
         )
-    coord = prediction.coords.get("channel")
-    named = coord is not None and coord.dtype.kind in "UOT"
-    names, count = [str(n) for n in coord.values] if named else [], prediction.sizes["channel"]
+    coord, names = prediction.coords.get("channel"), []
+    if coord is not None and coord.dtype.kind in "UOT":
+        names = [str(n) for n in coord.values]
+    count = prediction.sizes["channel"]
     index: dict[str, int] = {}
     for field, ref in _channels(config).items():
         if (i := _channel_index(ref, names, count)) is None:
@@ -204,19 +205,20 @@ def label_objects(
     inside = foreground > foreground_threshold  # NaN compares as False
     parts, n_parts = ndi.label(inside, output=np.int32)
     if n_parts == 0:
-        return parts
+        return np.zeros(foreground.shape, np.int32)
     core = _core(foreground, distance, boundary, smoothing)
     seeds, n_seeds = ndi.label(inside & (core > seed_threshold), output=np.int32)
     if n_seeds == 0:
-        return np.zeros_like(parts)
+        return np.zeros(foreground.shape, np.int32)
     labels = _grow(parts, n_parts, seeds, n_seeds, core)
     if fill_holes:
         _fill_holes(labels)
     sizes = np.bincount(labels.ravel())
     keep = sizes >= max(min_size, 1)
     keep[0] = False
-    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return numbers[labels]
+    numbers: np.ndarray = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    numbered: np.ndarray = numbers[labels]
+    return numbered
 
 
 def _core(
@@ -226,7 +228,7 @@ def _core(
     smoothing: float,
 ) -> np.ndarray:
     """Return the map that rises towards the middle of objects (float32)."""
-    core = np.array(foreground if distance is None else distance, dtype=np.float32)
+    core: np.ndarray = np.array(foreground if distance is None else distance, dtype=np.float32)
     if boundary is not None:
         core -= boundary
     np.nan_to_num(core, copy=False)
@@ -253,12 +255,14 @@ def _grow(
     number = np.zeros(n_parts + 1, np.int32)
     number[part_of_seed[1:]] = np.arange(1, n_seeds + 1)
     number[seeds_in_part != 1] = 0
-    labels = number[parts]
+    labels: np.ndarray = number[parts]
     boxes = ndi.find_objects(parts)
     for part in np.flatnonzero(seeds_in_part > 1):
         box = boxes[part - 1]
         mask = parts[box] == part
-        flooded = watershed(-core[box], np.where(mask, seeds[box], 0), mask=mask)
+        flooded = watershed(  # type: ignore[no-untyped-call]
+            -core[box], np.where(mask, seeds[box], 0), mask=mask
+        )
         labels[box][mask] = flooded[mask]
     return labels
 

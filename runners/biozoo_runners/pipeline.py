@@ -149,7 +149,7 @@ class Runner:
         tile: Mapping[str, int] | None = None,
     ) -> TilePlan:
         """The tiles that a call with these arguments would run; reads no pixels."""
-        fitting = fit(self.geometry, _images(image, axes), channel)
+        fitting = fit(self.geometry, images_of(image, axes), channel)
         return plan_tiles(self.geometry, fitting.sizes, tile=tile)
 
     def __call__(
@@ -200,7 +200,7 @@ class Runner:
             Stopped by `cancelled`.
         """
         start = time.perf_counter()
-        fitting = fit(self.geometry, _images(image, axes), channel)
+        fitting = fit(self.geometry, images_of(image, axes), channel)
         plan = plan_tiles(self.geometry, fitting.sizes, tile=tile)
         total, done = len(plan) * len(fitting), -1
 
@@ -342,7 +342,8 @@ def plan_notes(plan: TilePlan) -> Iterator[str]:
         )
 
 
-def _images(images: Images, axes: str | Sequence[str] | None) -> Image | dict[str, Image]:
+def images_of(images: Images, axes: str | Sequence[str] | None) -> Image | dict[str, Image]:
+    """`Image`s of what a caller gave."""
     if isinstance(images, Mapping):
         return {str(i): as_image(source, axes) for i, source in images.items()}
     return as_image(images, axes)

@@ -191,11 +191,18 @@ def _fits(tensor: TensorGeometry, image: Image) -> bool:
 def _fit_one(tensor: TensorGeometry, image: Image, channel: Channel | None) -> FittedInput:
     for a in tensor.axes:
         if a.kind not in ("batch", "channel") and a.id not in image.axes:
+            wanted = [d for d in tensor.dims if d != "batch"]
+            if len(image.axes) < len(wanted):
+                wanted = [d for d in wanted if d != "channel"]
+            rename = (
+                f" If one of its axes is '{a.id}', say so: --axes {letters(wanted)}."
+                if len(image.axes) == len(wanted)
+                else ""
+            )
             raise ImageMismatchError(
                 f"Input '{tensor.id}' has the axes {', '.join(tensor.dims)}; {_who(image)} has "
                 f"{', '.join(image.axes)} ({_shape(image)}), so '{a.id}' is missing. Give an image "
-                f"with this axis; if one of its axes is wrongly named, name them yourself, for "
-                f"example --axes {letters([d for d in tensor.dims if d != 'batch'])}."
+                f"with this axis.{rename}"
             )
     if empty := [a for a, n in image.sizes.items() if n == 0]:
         raise ImageMismatchError(f"{_who(image)} has no pixels along '{empty[0]}'.")

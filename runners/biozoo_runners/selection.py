@@ -111,11 +111,11 @@ def select(
         if wish.weights not in (None, weights):
             rejected.append(Rejection(weights, f"{wish.weights} was asked for"))
             continue
-        able = {n: b for n, b in sorted(backends.items()) if weights in b.weights_formats}
+        able = [b for _, b in sorted(backends.items()) if weights in b.weights_formats]
         if not able:
             rejected.append(Rejection(weights, _nothing_for(backends, failed or {})))
-        for name, backend in able.items():
-            candidate = weights if len(able) == 1 else f"{weights} on {name}"
+        for backend in able:
+            candidate = weights if len(able) == 1 else f"{weights} on {backend.name}"
             availability = backend.available(machine)
             taken = _device_for(device, availability)
             if chosen is not None:

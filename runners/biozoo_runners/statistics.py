@@ -233,8 +233,8 @@ def _moments(view: Array) -> tuple[float, float]:
     mean = sum(float(piece.sum(dtype=np.float64)) for piece in _pieces(view)) / n
     squares = 0.0
     for piece in _pieces(view):
-        centred = piece.astype(np.float64) - mean
-        squares += float(centred @ centred)
+        centred = np.subtract(piece, mean, dtype=np.float64)
+        squares += float(np.square(centred, out=centred).sum())
     return mean, math.sqrt(squares / n)
 
 
@@ -267,15 +267,54 @@ def _quantile(points: Mapping[int, float], n: int, measure: Measure) -> float:
 
 
 def _order_statistics(view: Array, ranks: Sequence[int]) -> dict[int, float]:
-    """The values that would stand at `ranks` were all elements sorted; NaN if one is NaN."""
+    """The values that would stand at `ranks` were all elements sorted; NaN if one is NaN.
+
+    Large tensors are not sorted: their elements are counted by the 16 leading bits of a key that
+    sorts as they do, and only those that share these bits with a wanted one are looked at.
+    """
     if not ranks:
         return {}
-    flat = np.array(view).reshape(-1)  # partition works in place
-    floating = flat.dtype.kind == "f"
-    flat.partition([*ranks, flat.size - 1] if floating else ranks)
-    if floating and math.isnan(flat[-1]):  # NaN sorts to the end
+    if view.dtype.kind == "f" and any(np.isnan(piece).any() for piece in _pieces(view)):
         return dict.fromkeys(ranks, math.nan)
-    return {rank: float(flat[rank]) for rank in ranks}
+    if view.size < _FEW:
+        return _partition([view.reshape(-1)], dict.fromkeys(ranks), 0)
+    counts = np.zeros(2**16, np.int64)
+    for piece in _pieces(view):
+        counts += np.bincount(_leading_bits(piece), minlength=2**16)
+    ends = np.cumsum(counts)
+    found: dict[int, float] = {}
+    by_bits: dict[int, dict[int, None]] = {}
+    for rank in ranks:
+        by_bits.setdefault(int(np.searchsorted(ends, rank, side="right")), {})[rank] = None
+    for bits, wanted in by_bits.items():
+        same = [piece[_leading_bits(piece) == bits] for piece in _pieces(view)]
+        found |= _partition(same, wanted, int(ends[bits] - counts[bits]))
+    return found
+
+
+def _partition(parts: Sequence[Array], ranks: Iterable[int], before: int) -> dict[int, float]:
+    """The elements of `parts` at `ranks`, which count `before` smaller elements elsewhere."""
+    flat = np.concatenate(parts)
+    flat.partition([rank - before for rank in ranks])
+    return {rank: float(flat[rank - before]) for rank in ranks}
+
+
+def _leading_bits(piece: Array) -> npt.NDArray[np.intp]:
+    """The first 16 bits of an unsigned key that sorts as the elements do (4 or 8 bytes each).
+
+    Signed integers sort when their sign bit is turned over; floats when, besides, all other bits
+    of negative ones are.
+    """
+    native = piece.astype(piece.dtype.newbyteorder("="), copy=False)
+    size = native.dtype.itemsize
+    keys = native.view(f"u{size}")
+    sign = keys.dtype.type(1 << (8 * size - 1))
+    if native.dtype.kind == "i":
+        keys = keys ^ sign
+    elif native.dtype.kind == "f":
+        negative = (native.view(f"i{size}") >> (8 * size - 1)).view(keys.dtype)  # all ones or none
+        keys = keys ^ (negative | sign)
+    return np.asarray(keys >> keys.dtype.type(8 * size - 16), np.intp)
 
 
 def _pieces(view: Array) -> Iterator[Array]:

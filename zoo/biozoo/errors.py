@@ -140,9 +140,8 @@ class InvalidPackageError(BiozooError, ValueError):
         faults = "".join(f"\n  {field}: {fault}" for field, fault in fields.items())
         reason = why or f"{len(fields)} field(s) of its description cannot be used:"
         todo = hint or "Correct the description (rdf.yaml), or ask its author to."
-        super().__init__(
-            f"{source} is not a valid model package: {reason}{faults}{chr(10) if faults else ' '}{todo}"
-        )
+        end = "\n" if faults else " "
+        super().__init__(f"{source} is not a valid model package: {reason}{faults}{end}{todo}")
         self.source, self.fields, self.why, self.hint = str(source), fields, why, hint
 
     def renamed(self, source: str | Path) -> InvalidPackageError:
@@ -157,9 +156,10 @@ class HashMismatchError(BiozooError, ValueError):
     http_status = 422
 
     def __init__(self, *, file: str | Path, expected: str, got: str, hint: str = ""):
+        todo = hint or "It is damaged or was changed; fetch the package again."
         super().__init__(
             f"File {file} is not the one described: sha256 {got[:16]}..., expected "
-            f"{expected[:16]}.... {hint or 'It is damaged or was changed; fetch the package again.'}"
+            f"{expected[:16]}.... {todo}"
         )
         self.file, self.expected, self.got = str(file), expected, got
 

@@ -7,6 +7,7 @@ and the sha256 of every file that declares one. What is written is hashed while 
 from __future__ import annotations
 
 import shutil
+import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,7 +191,7 @@ def _unpack(
 def _fetch(client: Client, place: Place, target: Path) -> dict[str, tuple[int, str]]:
     """Download an address: a zip is unpacked, a description's relative files are fetched."""
     settings = client.settings
-    hidden = target.with_name(f"{target.name}.download")
+    hidden = target / f".download-{uuid.uuid4().hex}"  # no member of a zip is called that
     try:
         got = client.download(place.url, hidden, max_bytes=settings.max_bytes)
         entry = place.entry

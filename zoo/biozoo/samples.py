@@ -48,7 +48,7 @@ class Sample:
     channel_names: tuple[str, ...] = ("DAPI",)
 
     def to_xarray(self) -> tuple[xr.DataArray, xr.DataArray]:
-        """Image (channel y x) and labels (y x) as arrays that carry the pixel size, to be written."""
+        """Image (channel y x) and labels (y x) as arrays that carry the pixel size."""
         import xarray as xr
 
         attrs = {
@@ -79,7 +79,10 @@ def simulate(name: str, shape: tuple[int, int] = (512, 512), *, seed: int = 0) -
     """
     if name not in sample_names():
         raise NotFoundError(
-            kind="sample", got=name, known=sample_names(), hint=f"There is {', '.join(sample_names())}."
+            kind="sample",
+            got=name,
+            known=sample_names(),
+            hint=f"There is {', '.join(sample_names())}.",
         )
     return simulate_nuclei(shape, seed=seed)
 
@@ -159,7 +162,8 @@ def _place_nuclei(
     import numpy as np
 
     goal = density * labels.size
-    covered, number, placed = 0, 0, []
+    covered, number = 0, 0
+    placed: list[tuple[float, float, float]] = []  # y, x, size
     for _ in range(int(20 * goal / diameter**2) + 1):
         if covered >= goal:
             break
@@ -173,11 +177,11 @@ def _place_nuclei(
             angle, gap = rng.uniform(0, 2 * np.pi), rng.uniform(0.82, 1.08) * (other + size)
             centre = (y + gap * np.sin(angle), x + gap * np.cos(angle))
         else:
-            centre = tuple(rng.uniform(0, n) for n in labels.shape)
-        box, radius = _shape(rng, centre, size, stretch, 0.02 if mitotic else 0.05, labels.shape)
-        if box is None:
+            centre = (rng.uniform(0, labels.shape[0]), rng.uniform(0, labels.shape[1]))
+        if not all(0 <= c < n for c, n in zip(centre, labels.shape, strict=True)):
             continue
-        mask = radius < 1
+        box, radius = _shape(rng, centre, size, stretch, 0.02 if mitotic else 0.05, labels.shape)
+        mask: np.ndarray = radius < 1
         free = mask & (labels[box] == 0)
         if mask.sum() < 8 or free.sum() < 0.93 * mask.sum():
             continue
@@ -197,15 +201,13 @@ def _shape(
     stretch: float,
     roughness: float,
     shape: tuple[int, ...],
-) -> tuple[tuple[slice, slice] | None, np.ndarray | None]:
+) -> tuple[tuple[slice, slice], np.ndarray]:
     """Make one bent ellipse; return its box and, in it, the radius with 1 at its edge (y x)."""
     import numpy as np
 
     reach = int(np.ceil(size * np.sqrt(stretch) * 1.3)) + 2
     start = [max(int(c) - reach, 0) for c in centre]
     stop = [min(int(c) + reach + 1, n) for c, n in zip(centre, shape, strict=True)]
-    if any(a >= b for a, b in zip(start, stop, strict=True)):
-        return None, None
     y, x = np.ogrid[start[0] : stop[0], start[1] : stop[1]]
     y, x = y - centre[0], x - centre[1]
     turn = rng.uniform(0, np.pi)
@@ -216,9 +218,8 @@ def _shape(
     for waves in range(2, 6):
         phase = rng.uniform(0, 2 * np.pi)
         edge += roughness * rng.normal() * 2 / waves * np.cos(waves * angle + phase)
-    return (slice(start[0], stop[0]), slice(start[1], stop[1])), np.hypot(along, across) / (
-        size * edge
-    )
+    box = (slice(start[0], stop[0]), slice(start[1], stop[1]))
+    return box, np.hypot(along, across) / (size * edge)
 
 
 def _nucleus_light(
@@ -228,8 +229,10 @@ def _nucleus_light(
     import numpy as np
 
     thickness = np.clip(1 - radius**2, 0, None) ** 0.35
+    light: np.ndarray
     if mitotic:
-        return (rng.uniform(1.7, 2.4) * thickness * (1 + 0.15 * chromatin)).astype(np.float32)
+        light = rng.uniform(1.7, 2.4) * thickness * (1 + 0.15 * chromatin)
+        return light.astype(np.float32)
     density = np.clip(1 + rng.uniform(0.16, 0.34) * chromatin, 0.25, None)
     inside = np.argwhere(radius < 0.7)
     extent = np.sqrt((radius < 1).sum() / np.pi)
@@ -242,7 +245,8 @@ def _nucleus_light(
             density *= 1 - rng.uniform(0.3, 0.6) * np.exp(-distance2 / (2 * width**2))
     # DNA content doubles over the cell cycle; staining varies on top.
     content = rng.choice([0.7, 0.95, 1.3], p=[0.55, 0.25, 0.2]) * np.exp(rng.normal(0, 0.18))
-    return (content * thickness * density).astype(np.float32)
+    light = content * thickness * density
+    return light.astype(np.float32)
 
 
 def _chromatin(rng: np.random.Generator, shape: tuple[int, int], diameter: float) -> np.ndarray:
@@ -266,7 +270,8 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float
     noise = ndi.gaussian_filter(rng.standard_normal(small, np.float32), sigma / coarse)
     if coarse > 1:
         noise = ndi.zoom(noise, coarse, order=1)
-    return (noise / max(float(noise.std()), 1e-9))[: shape[0], : shape[1]]
+    unit: np.ndarray = noise / max(float(noise.std()), 1e-9)
+    return unit[: shape[0], : shape[1]]
 
 
 def _illumination(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -275,7 +280,8 @@ def _illumination(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarra
 
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     cy, cx = rng.uniform(-0.35, 0.35, 2)
-    return 1 - rng.uniform(0.12, 0.28) * ((y - cy) ** 2 + (x - cx) ** 2) / 2
+    fall: np.ndarray = rng.uniform(0.12, 0.28) * ((y - cy) ** 2 + (x - cx) ** 2) / 2
+    return 1 - fall
 
 
 def _renumber(labels: np.ndarray) -> np.ndarray:
@@ -285,4 +291,6 @@ def _renumber(labels: np.ndarray) -> np.ndarray:
     sizes = np.bincount(labels.ravel())
     keep = sizes >= 8
     keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+    numbers: np.ndarray = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    renumbered: np.ndarray = numbers[labels]
+    return renumbered

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,7 +178,10 @@ def _cached(
         key = _content_key(record)
         with writing(packages):
             (staging.path / RECORD).write_bytes(record.to_json())
-        staging.place(packages / key)  # False: another process has just made the same
+        while not staging.place(packages / key):
+            if _whole(packages / key) is not None:  # another process has just made the same
+                break
+            shutil.rmtree(packages / key, ignore_errors=True)
     write_atomic(pointer, json.dumps({"source": place.source, "key": key}).encode())
     return ModelPackage.from_record(packages / key)
 
@@ -203,11 +207,17 @@ def _pointed(pointer: Path, packages: Path) -> ModelPackage | None:
     """The cached package that a pointer leads to, None where one of both is gone or damaged."""
     try:
         key = json.loads(pointer.read_bytes())["key"]
-        package = ModelPackage.from_record(packages / key)
-    except (OSError, ValueError, KeyError, TypeError, InvalidPackageError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    whole = all(
-        (package.root / name).is_file() and (package.root / name).stat().st_size == f.size
-        for name, f in (package.record.files if package.record else {}).items()
-    )
-    return package if whole else None
+    return _whole(packages / key)
+
+
+def _whole(folder: Path) -> ModelPackage | None:
+    """The cached package of a folder, None where a file is gone or of another size."""
+    try:
+        package = ModelPackage.from_record(folder)
+        files = package.record.files if package.record else {}
+        sizes = {name: (folder / name).stat().st_size for name in files}
+    except (OSError, InvalidPackageError):
+        return None
+    return package if all(sizes[name] == f.size for name, f in files.items()) else None

@@ -7,8 +7,8 @@
 
 A model is there when its folder is there: the folder gets its name only when every file is in it,
 checked and hashed. Two processes that add the same model race to the rename; who comes second finds
-the same content and keeps it; a damaged copy is replaced. The version is the collection's for a collection id, else
-the description's, else "v0".
+the same content and keeps it; a damaged copy is replaced. The version is the collection's for a
+collection id, else the description's, else "v0".
 """
 
 from __future__ import annotations

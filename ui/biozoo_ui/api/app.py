@@ -54,6 +54,7 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
             shutil.rmtree(folder, ignore_errors=True)
 
     app = FastAPI(title="biozoo", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.server = state
     app.add_middleware(Guard, settings=settings)
     _answer_errors_as_json(app)
     app.include_router(routes(state))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import run_verbs, zoo_verbs
+from . import page_verbs, run_verbs, zoo_verbs
 
 app = typer.Typer(
     name="zoo",
@@ -42,6 +42,7 @@ def zoo(
 
 zoo_verbs.register(app)
 run_verbs.register(app)
+page_verbs.register(app)
 
 
 def main() -> None:

@@ -1,51 +1,107 @@
-"""Verbs that touch images: check, run, test, sample, ui."""
+"""Verbs that touch images: check, run, test, sample."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .options import Json
 from .output import emit_json, note, say, verb
-from .progress import progress_bar
+from .progress import download_bar, progress_bar
 from .zoo_verbs import Model
 
+if TYPE_CHECKING:
+    from biozoo import ModelPackage
+    from biozoo_runners import Progress, Runner
+
 Out = Annotated[
-    Path,
+    str,
     typer.Option(
         "-o",
         "--out",
         metavar="OUT",
-        help="A file (.ome.tif, .ome.zarr, .npy) for the main result, or a folder for all of them.",
+        help="A file (.ome.tif, .ome.zarr, .npy) for the main result, or a folder for all.",
     ),
 ]
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Files, folders or patterns; TENSOR=FILE for each input of a model with several.",
+    ),
+]
+Tile = Annotated[
+    str | None,
+    typer.Option(metavar="y=512,x=512", help="Size of a tile in pixels, halo included."),
+]
+
+
+def _open(model: str) -> ModelPackage:
+    import biozoo
+
+    with download_bar("downloading") as progress:
+        return biozoo.open(model, progress=progress)
+
+
+def _inputs(package: ModelPackage, images: Sequence[str]) -> list[Path] | dict[str, Path]:
+    """Paths of images to run one by one, or a path per input tensor of a model with several."""
+    from biozoo.errors import UsageError
+    from biozoo_runners import find_images
+
+    ids = [tensor.id for tensor in package.summary.inputs]
+    named = {}
+    for text in images:
+        tensor, equals, path = text.partition("=")
+        if equals and tensor in ids:
+            named[tensor] = Path(path)
+    if not named and len(ids) == 1:
+        return find_images(images)
+    if len(named) < len(images):
+        wanted = " ".join(f"{i}=FILE" for i in ids)
+        raise UsageError(
+            f"Model '{package.id}' has {len(ids)} inputs ({', '.join(ids)}). "
+            f"Say which file is which: zoo run {package.id} {wanted} -o OUT/"
+        )
+    return named
 
 
 @verb
 def check(
     model: Model,
-    image: Annotated[str | None, typer.Argument(metavar="IMAGE")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE", help="Without it, only the machine.")
+    ] = None,
     axes: options.Axes = None,
     channel: options.Channel = None,
+    tile: Tile = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
     as_json: Json = False,
 ) -> None:
-    """Will the model run here, does it fit the image, and if not why and what to do.
+    """Will it run here, does it fit the image, and if not why and what to do.
 
     Ends with 1 where the answer is no.
     """
-    import biozoo
-    import biozoo_runners
+    from biozoo.errors import UsageError
+    from biozoo_runners import check as check_model
 
-    report = biozoo_runners.check(
-        biozoo.open(model),
+    package = _open(model)
+    image: Path | dict[str, Path] | None = None
+    if images:
+        found = _inputs(package, images)
+        if not isinstance(found, dict) and len(found) > 1:
+            raise UsageError(f"{len(found)} images are given; check takes one at a time.")
+        image = found if isinstance(found, dict) else found[0]
+    report = check_model(
+        package,
         image,
         axes=axes,
         channel=options.parse_channel(channel),
+        tile=options.parse_tile(tile),
         device=device,
         weights=weights,
     )
@@ -58,28 +114,136 @@ def check(
 
 
 @verb
+def run(
+    model: Model,
+    images: Images,
+    out: Out,
+    axes: options.Axes = None,
+    channel: options.Channel = None,
+    device: options.Device = "auto",
+    weights: options.Weights = None,
+    threads: options.Threads = None,
+    tile: Tile = None,
+    min_size: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="PIXELS", help="Drop labelled objects smaller than this."),
+    ] = None,
+    fill_holes: Annotated[
+        bool | None, typer.Option("--fill-holes/--keep-holes", help="Holes inside objects.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tile plan and run nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a model on images and end with the report of what really ran."""
+    from biozoo_runners import load, run_batch
+
+    wishes: dict[str, Any] = {
+        "axes": axes,
+        "channel": options.parse_channel(channel),
+        "tile": options.parse_tile(tile),
+    }
+    package = _open(model)
+    found = _inputs(package, images)
+    with load(package, device=device, weights=weights, threads=threads) as runner:
+        if dry_run:
+            _print_plans(runner, found, wishes, as_json=as_json)
+            return
+        with progress_bar(package.id) as draw:
+
+            def forward(progress: Progress) -> None:
+                if draw is not None:
+                    draw(progress.stage, progress.done, progress.total)
+
+            batch = run_batch(
+                runner,
+                [found] if isinstance(found, dict) else found,
+                out,
+                min_size=min_size,
+                fill_holes=fill_holes,
+                on_progress=forward,
+                **wishes,
+            )
+    if as_json:
+        emit_json(batch.to_dict())
+    else:
+        say(str(batch))
+    if batch.failed:
+        raise typer.Exit(batch.exit_code)
+
+
+def _print_plans(
+    runner: Runner,
+    found: Sequence[Path] | Mapping[str, Path],
+    wishes: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    each = [found] if isinstance(found, Mapping) else found
+    plans = {_name(image): runner.plan(image, **wishes) for image in each}
+    if as_json:
+        emit_json({name: {"tiles": len(p), "plan": str(p)} for name, p in plans.items()})
+        return
+    for name, plan in plans.items():
+        say(f"{name}: {plan}")
+
+
+def _name(image: Path | Mapping[str, Path]) -> str:
+    return str(image) if isinstance(image, Path) else ", ".join(map(str, image.values()))
+
+
+@verb
+def test(
+    model: Model,
+    weights: options.Weights = None,
+    device: options.Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Does the model reproduce its author's own test output here?
+
+    Ends with 1 where it does not, with 3 where none of its weights can run.
+    """
+    from biozoo_runners import test_package
+
+    report = test_package(_open(model), weights=weights, device=device)
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        say(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@verb
 def sample(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="nuclei")] = "nuclei",
-    out: Out = Path("cells.ome.tif"),
-    size: Annotated[int, typer.Option(min=64, metavar="PIXELS", help="Height and width.")] = 512,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same image.")] = 0,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which sample: nuclei.")] = "nuclei",
+    out: Out = "cells.ome.tif",
+    size: Annotated[
+        int, typer.Option(min=64, max=16384, metavar="PIXELS", help="Height and width.")
+    ] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same image.")] = 0,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the true labels too.")
+        str | None, typer.Option(metavar="FILE", help="Write the true labels too.")
     ] = None,
 ) -> None:
     """Write a simulated image with known truth, to try a model on."""
     from biozoo.samples import simulate
     from biozoo_runners import write_image
+    from biozoo_runners.batch import is_folder
 
     simulated = simulate(name, (size, size), seed=seed)
     image, truth = simulated.to_xarray()
-    say(f"{write_image(out, image)}")
+    target = Path(out, "cells.ome.tif") if is_folder(out) else Path(out)
+    say(str(write_image(target, image)))
     if labels is not None:
-        say(f"{write_image(labels, truth)}")
+        say(str(write_image(Path(labels), truth)))
     note(f"{simulated.labels.max()} simulated {name}, {size} x {size} pixels, seed {seed}.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's verbs to the program, in the order of the workflow."""
+    """Add this module's verbs to the program."""
     app.command("check")(check)
+    app.command("run")(run)
+    app.command("test")(test)
     app.command("sample")(sample)

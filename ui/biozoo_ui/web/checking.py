@@ -67,19 +67,31 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
     sources = chosen.image if isinstance(chosen.image, Mapping) else chosen.files[0]
     report = check(package, sources, axes=chosen.axes, channel=chosen.channel)
     undecided = bool(channels) and chosen.channel is None
+    if undecided:
+        which = "one channel" if wanted == 1 else f"{wanted} channels"
+        verdict = f"The model takes {which}, this image has {len(image.channel_names)}: choose below."
+    elif report.ok:
+        verdict = "It runs here, and the image fits."
+    else:
+        verdict = "It cannot run on this image as it is."
     html = render(
         "check",
         picture=_preview(image, state),
         name=chosen.name,
         about=chosen.about,
         facts=facts(image),
+        verdict=verdict,
+        verdict_status="note" if undecided else "yes" if report.ok else "no",
         items=[
-            {"status": i.status, "what": chosen.own_words(i.what), "todo": i.todo}
-            for i in report.items
+            {
+                "status": item.status,
+                "topic": item.topic.capitalize(),
+                "what": _sentence_case(chosen.own_words(item.what)),
+                "todo": _sentence_case(item.todo),
+            }
+            for item in report.items
+            if not (undecided and item.topic == "channels")  # the verdict asks for it
         ],
-        asks=f"Choose {'a channel' if wanted == 1 else f'{wanted} channels'} below."
-        if undecided
-        else "",
     )
     return Checked(
         report.ok and not undecided,
@@ -129,3 +141,9 @@ def _preview(image: Image, state: ServerState) -> str:
     name = f"{secrets.token_hex(8)}.png"
     (state.previews / name).write_bytes(picture_of(image))
     return f"api/previews/{name}"
+
+
+def _sentence_case(text: str) -> str:
+    """The first letter as at the start of a sentence; file and type names are left alone."""
+    first = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text

@@ -33,7 +33,17 @@ def mount_page(app: FastAPI, state: ServerState) -> None:
         radius_size="md",
         font=SYSTEM_FONTS,
         font_mono=MONO_FONTS,
-    ).set(body_background_fill="*neutral_50", body_background_fill_dark="*neutral_950")
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        # Dark enough below white letters.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_border_color="*primary_700",
+        button_primary_text_color="white",
+    )
     gr.mount_gradio_app(
         app,
         build_page(state),
@@ -58,27 +68,27 @@ def build_page(state: ServerState) -> gr.Blocks:
     import gradio as gr
 
     handlers = Handlers(state)
-    viewer_js = (STATIC / "viewer.js").read_text(encoding="utf-8")
-    cards_js = (STATIC / "cards.js").read_text(encoding="utf-8")
 
     with gr.Blocks(title="biozoo", fill_width=True, analytics_enabled=False) as page:
         session = gr.State(Session())
         gr.HTML(render("header"), apply_default_css=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="browse", min_width=280):
-                cards = gr.HTML(handlers.cards, js_on_load=cards_js, apply_default_css=False)
+                cards = gr.HTML(handlers.cards, js_on_load=_script("cards"), apply_default_css=False)
             with gr.Column(elem_id="work", min_width=280):
                 model = gr.HTML(handlers.nothing_chosen(), apply_default_css=False)
                 with gr.Column(elem_id="steps", visible=False) as steps:
                     gr.HTML(render("step", number=2, title="Check"), apply_default_css=False)
                     with gr.Row(elem_id="pick"):
-                        sample = gr.Button(
-                            "Try on the sample", variant="primary", elem_id="sample"
-                        )
+                        with gr.Column(elem_id="pick-sample"):
+                            sample = gr.Button(
+                                "Try on the sample", variant="primary", elem_id="sample"
+                            )
+                            gr.HTML(render("hint"), apply_default_css=False)
                         upload = gr.File(
-                            label="Or your own image: TIFF, OME-TIFF or PNG, any bit depth",
+                            label="Your own image: TIFF, OME-TIFF, PNG",
                             elem_id="upload",
-                            height=132,
+                            height=120,
                         )
                     checked = gr.HTML(apply_default_css=False, elem_id="checked")
                     with gr.Row(elem_id="choices"):
@@ -100,9 +110,11 @@ def build_page(state: ServerState) -> gr.Blocks:
                     with gr.Row(elem_id="go"):
                         run = gr.Button("Run", variant="primary", interactive=False, elem_id="run")
                         cancel = gr.Button("Cancel", visible=False, elem_id="cancel")
-                    progress = gr.HTML(apply_default_css=False, elem_id="progress")
+                    progress = gr.HTML(
+                        js_on_load=_script("progress"), apply_default_css=False, elem_id="progress"
+                    )
                     result = gr.HTML(
-                        js_on_load=viewer_js, apply_default_css=False, elem_id="result"
+                        js_on_load=_script("viewer"), apply_default_css=False, elem_id="result"
                     )
 
         handlers.connect(
@@ -123,3 +135,8 @@ def build_page(state: ServerState) -> gr.Blocks:
             result=result,
         )
     return page
+
+
+def _script(name: str) -> str:
+    """JavaScript that `gr.HTML` runs once when it is there."""
+    return (STATIC / f"{name}.js").read_text(encoding="utf-8")

@@ -53,6 +53,7 @@ def export(checkpoint: Path, target: Path) -> int:
         external_data=False,
         verbose=False,
     )
+    _tidy(target)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     for shape in [(1, 1, 128, 128), (3, 1, 160, 128), (1, 1, 256, 400)]:
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
@@ -62,6 +63,25 @@ def export(checkpoint: Path, target: Path) -> int:
         if difference > 1e-4:
             raise RuntimeError(f"ONNX differs from torch by {difference} at shape {shape}")
     return sum(p.numel() for p in model.parameters())
+
+
+def _tidy(path: Path) -> None:
+    """Name the free axes, and drop what the exporter notes about the machine it ran on."""
+    import onnx
+
+    model = onnx.load(path)
+    del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim  # b c y x
+        for i, name in ((0, "batch"), (2, "y"), (3, "x")):
+            dims[i].dim_param = name
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
 
 
 def make_tensors(folder: Path) -> None:

@@ -49,4 +49,8 @@ watch("value", () => {
     first.checked = true;
     choose(first.value);
   }
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element
+    .querySelector(".zoo-result")
+    ?.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 });

@@ -1,0 +1,257 @@
+"""Several images through one loaded model: one bad file does not stop the others.
+
+Where results go (`targets`): a FILE gets the main result (the labels where the package makes
+objects, else its only output); a FOLDER gets all of them, as `<image stem>.<tensor id>.ome.tif`
+and `<image stem>.labels.ome.tif`. Files are written beside and renamed, so what exists is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biozoo.errors import BiozooError, Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from .pipeline import Progress, Runner
+    from .prepare import Channel
+    from .report import RunReport
+
+#: Endings that name an image file; anything else is a folder.
+SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr", ".npy", ".png")
+
+#: Steps of one image in the progress of a batch.
+STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """One image: the files written and the report of its run, or what went wrong."""
+
+    image: Path
+    written: tuple[Path, ...] = ()
+    report: RunReport | None = None
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether its results were written."""
+        return not self.error
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"{self.image}: FAILED: {self.error}"
+        return f"{self.image} -> {', '.join(map(str, self.written))}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What became of each image."""
+
+    files: tuple[FileResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all were done."""
+        return all(f.ok for f in self.files)
+
+    @property
+    def failed(self) -> tuple[FileResult, ...]:
+        """Those that were not."""
+        return tuple(f for f in self.files if not f.ok)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some failed."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "ok": self.ok,
+            "files": [
+                asdict(f)
+                | {
+                    "ok": f.ok,
+                    "image": str(f.image),
+                    "written": [str(p) for p in f.written],
+                    "report": f.report.to_dict() if f.report else None,
+                }
+                for f in self.files
+            ],
+        }
+
+    def __str__(self) -> str:
+        done = len(self.files) - len(self.failed)
+        lines = [
+            f"{done} of {len(self.files)} images done",
+            *(f"  {f}" for f in self.files if f.ok),
+        ]
+        return "\n".join([*lines, *(f"  {f}" for f in self.failed)])
+
+
+def run_batch(
+    runner: Runner,
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    axes: str | Sequence[str] | None = None,
+    channel: Channel | Mapping[str, Channel] | None = None,
+    tile: Mapping[str, int] | None = None,
+    min_size: int | None = None,
+    fill_holes: bool | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> BatchReport:
+    """Run a model on images and write the results.
+
+    Parameters
+    ----------
+    images
+        Paths (see `find_images`).
+    out
+        A file (one image only) or a folder; a folder where it exists as one, ends in a slash, or
+        does not end as an image file.
+    axes, channel, tile, min_size, fill_holes
+        As for `Runner`, the same for all images.
+    on_progress
+        Called with the progress of the whole batch, `STEPS` per image.
+
+    Raises
+    ------
+    UsageError
+        The names of results cannot be settled: several images for one file, several outputs for
+        one file, a result in the place of an image.
+    Cancelled
+        Stopped; what was done before is complete.
+    """
+    from .images import write_image
+    from .pipeline import Progress
+
+    paths = [Path(p) for p in images]
+    where = targets(paths, out, runner.outputs)
+    results = []
+    for number, path in enumerate(paths):
+
+        def forward(p: Progress, number: int = number, path: Path = path) -> None:
+            if on_progress is not None:
+                done = number * STEPS + STEPS * p.done // max(p.total, 1)
+                on_progress(Progress(done, len(paths) * STEPS, path.name))
+
+        try:
+            result = runner(
+                path,
+                axes=axes,
+                channel=channel,
+                tile=tile,
+                min_size=min_size,
+                fill_holes=fill_holes,
+                on_progress=forward,
+                cancelled=cancelled,
+            )
+            written = []
+            for name, target in where[path].items():
+                data = result.main if name == MAIN else result[name]
+                written.append(write_image(target, data))
+            results.append(FileResult(path, tuple(written), result.report))
+        except Cancelled:
+            raise
+        except BiozooError as exc:
+            results.append(FileResult(path, error=exc.message))
+        except (
+            Exception
+        ) as exc:  # a file that breaks a reader in a new way must not stop the others
+            results.append(FileResult(path, error=f"{type(exc).__name__}: {exc}"))
+    return BatchReport(tuple(results))
+
+
+#: Stands for the main result in `targets`.
+MAIN = ""
+
+
+def targets(
+    images: Sequence[Path], out: str | Path, outputs: Sequence[str]
+) -> dict[Path, dict[str, Path]]:
+    """Which result of which image goes where, settled before anything runs.
+
+    Parameters
+    ----------
+    outputs
+        What a run gives, "labels" included.
+
+    Returns
+    -------
+    dict
+        Per image: output id (`MAIN` for the main result) -> path.
+
+    Raises
+    ------
+    UsageError
+        See `run_batch`.
+    """
+    target = Path(out).expanduser()
+    if is_folder(out):
+        if target.exists() and not target.is_dir():
+            raise UsageError(
+                f"{target} is a file and no image by its name. Name a folder, or a file that ends "
+                f"in {', '.join(SUFFIXES)}."
+            )
+        names = _names(images)
+        made = {i: {o: target / f"{names[i]}.{o}.ome.tif" for o in outputs} for i in images}
+    elif len(images) > 1:
+        raise UsageError(
+            f"{len(images)} images cannot go into one file {target}. Give a folder: -o results/"
+        )
+    elif len(outputs) > 1 and "labels" not in outputs:
+        raise UsageError(
+            f"The model has {len(outputs)} outputs ({', '.join(outputs)}), which cannot go into "
+            f"one file {target}. Give a folder: -o results/"
+        )
+    else:
+        made = {i: {MAIN: target} for i in images}
+    sources = {i.resolve() for i in images}
+    for paths in made.values():
+        if hit := [p for p in paths.values() if p.resolve() in sources]:
+            raise UsageError(f"{hit[0]} is one of the images and would be replaced by a result.")
+    return made
+
+
+def is_folder(out: str | Path) -> bool:
+    """Whether `-o` names a folder rather than an image file."""
+    text = os.fspath(out)
+    path = Path(text).expanduser()
+    if text.endswith(("/", os.sep)):
+        return True
+    if path.is_dir():
+        return not path.name.lower().endswith(".zarr")
+    return not path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """An image's name without what says its format: "cells.ome.tif" -> "cells"."""
+    name = path.name
+    ending = next((s for s in SUFFIXES if name.lower().endswith(s)), path.suffix)
+    return name[: len(name) - len(ending)] or name
+
+
+def _names(images: Sequence[Path]) -> dict[Path, str]:
+    """A name for each image; one that several share gets what tells them apart."""
+    names = {i: stem(i) for i in images}
+    choices: tuple[Callable[[Path], str], ...] = (
+        lambda i: i.name,
+        lambda i: f"{i.resolve().parent.name}-{stem(i)}",
+    )
+    for choice in choices:
+        shared = {n for n, count in Counter(n.lower() for n in names.values()).items() if count > 1}
+        names |= {i: choice(i) for i, n in names.items() if n.lower() in shared}
+    counts = Counter(n.lower() for n in names.values())
+    if clash := [i for i, n in names.items() if counts[n.lower()] > 1]:
+        raise UsageError(
+            f"The results of {' and '.join(map(str, clash[:2]))} would have one name. "
+            "Run them into different folders."
+        )
+    return names

@@ -1,0 +1,457 @@
+"""Proof that a model does here what its author saw, and that a backend keeps its contract.
+
+`test_package` gives the package's test tensors to the network as they are (no padding, tiling or
+cropping, as bioimageio.core's own test does) and compares with the tolerance that the package
+declares. `BackendContract` is a base class for the tests of a backend::
+
+    class TestMyBackend(BackendContract):
+        @pytest.fixture
+        def backend_class(self):
+            return MyBackend
+
+        @pytest.fixture
+        def package(self, tmp_path):
+            return biozoo.open(...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from biozoo.errors import BiozooError, InvalidPackageError, NoBackendError, UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
+    from numpy.typing import NDArray
+
+    from biozoo.package import ModelPackage
+
+    from .base import Backend, BackendInfo
+    from .pipeline import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """An element is off if |got - expected| > absolute + relative * |expected|.
+
+    The defaults are bioimageio.spec's.
+    """
+
+    relative: float = 1e-3
+    absolute: float = 1e-3
+    per_million: float = 100.0
+    """elements that may be off, per million"""
+
+    def __str__(self) -> str:
+        return (
+            f"absolute {self.absolute:g}, relative {self.relative:g}, "
+            f"{self.per_million:g} per million may be off"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """One output against its test tensor; `fault` says what is wrong besides single values."""
+
+    output: str
+    tolerance: Tolerance
+    absolute_error: float = 0.0
+    relative_error: float = 0.0
+    off_per_million: float = 0.0
+    fault: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is reproduced."""
+        return not self.fault and self.off_per_million <= self.tolerance.per_million
+
+    def __str__(self) -> str:
+        if self.fault:
+            return f"{self.output}: {self.fault}"
+        return (
+            f"{self.output}: {'reproduced' if self.ok else 'NOT reproduced'}, "
+            f"{self.off_per_million:.1f} per million are off, largest error "
+            f"{self.absolute_error:.2g} absolute, {self.relative_error:.2g} relative "
+            f"(allowed: {self.tolerance})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FormatResult:
+    """One weights format: what ran and how its outputs compare, or why it did not run."""
+
+    weights_format: str
+    ran: BackendInfo | None = None
+    outputs: tuple[OutputResult, ...] = ()
+    fault: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ran and every output is reproduced."""
+        return self.ran is not None and not self.fault and all(o.ok for o in self.outputs)
+
+    def __str__(self) -> str:
+        if self.ran is None:
+            return f"{self.weights_format}: not tested: {self.fault}"
+        head = f"{self.weights_format} on {self.ran.device}, {self.ran.backend} {self.ran.version}"
+        return "\n".join(
+            [f"{head}: {self.fault}" if self.fault else head, *(f"  {o}" for o in self.outputs)]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """Whether a package reproduces its test tensors, per weights format."""
+
+    __test__: ClassVar[bool] = False  # not for pytest
+
+    model: str
+    version: str | None
+    formats: tuple[FormatResult, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every format that runs here reproduces every output, and at least one runs."""
+        tested = [f for f in self.formats if f.ran is not None]
+        return bool(tested) and all(f.ok for f in tested)
+
+    @property
+    def exit_code(self) -> int:
+        """0 reproduced, 1 not."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self) | {"ok": self.ok}
+        for made, given in zip(values["formats"], self.formats, strict=True):
+            made["ok"] = given.ok
+            for output, result in zip(made["outputs"], given.outputs, strict=True):
+                output["ok"] = result.ok
+        return values
+
+    def __str__(self) -> str:
+        verdict = (
+            "reproduces its test tensors" if self.ok else "does NOT reproduce its test tensors"
+        )
+        name = f"{self.model}{f' {self.version}' if self.version else ''}"
+        return "\n".join([f"{name} {verdict}", *(str(f) for f in self.formats)])
+
+
+def test_package(  # its name is for people; pytest is told below that it is no test
+    package: ModelPackage | str | Path,
+    weights: str | None = None,  # noqa: PT028
+    device: str = "cpu",  # noqa: PT028
+) -> TestReport:
+    """Reproduce a package's test tensors.
+
+    Parameters
+    ----------
+    weights
+        One weights format; None tests all that run here, and says why others do not.
+    device
+        "cpu" gives the same numbers everywhere; "cuda" or "auto" test what a run would use.
+
+    Raises
+    ------
+    NoBackendError
+        None of the weights can be executed here.
+    InvalidPackageError
+        The description is not valid, or names no test tensors.
+    """
+    import biozoo
+
+    from .pipeline import load
+
+    if isinstance(package, str | Path):
+        package = biozoo.open(package)
+    formats: tuple[str, ...] = package.summary.weights if weights is None else (weights,)
+    results = []
+    for name in formats:
+        try:
+            runner = load(package, device=device, weights=name)
+        except NoBackendError as exc:
+            results.append(FormatResult(name, fault=exc.reasons.get(name, "no backend for it")))
+            continue
+        with runner:
+            results.append(_test_format(package, runner, name))
+    if not any(f.ran for f in results):
+        reasons = {f.weights_format: f.fault for f in results}
+        raise NoBackendError(package=package.id, reasons=reasons or {"weights": "it has none"})
+    return TestReport(package.id, package.version, tuple(results))
+
+
+test_package.__dict__["__test__"] = False  # not for pytest
+
+
+def _test_format(package: ModelPackage, runner: Runner, name: str) -> FormatResult:
+    inputs, expected = read_test_tensors(package)
+    try:
+        got = run_whole(runner, inputs)
+    except UsageError:
+        raise
+    except BiozooError as exc:
+        return FormatResult(name, runner.info, fault=exc.message)
+    outputs = [
+        compare(o, got[o], array, tolerance_for(package.descr, name, o))
+        for o, array in expected.items()
+    ]
+    return FormatResult(name, runner.info, tuple(outputs))
+
+
+def read_test_tensors(
+    package: ModelPackage,
+) -> tuple[dict[str, xr.DataArray], dict[str, NDArray[Any]]]:
+    """The package's test inputs (dims = axis ids) and expected outputs, by tensor id.
+
+    Raises
+    ------
+    InvalidPackageError
+        One is not declared, cannot be read, or has another number of axes than its description.
+    """
+    import xarray as xr
+
+    def read(t: InputTensorDescr | OutputTensorDescr) -> NDArray[Any] | None:
+        if t.test_tensor is None:
+            return None
+        path = package.path(t.test_tensor.source)
+        try:
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as exc:
+            raise InvalidPackageError(
+                source=package.rdf, fields={f"{t.id}.test_tensor": f"cannot be read: {exc}"}
+            ) from exc
+        if array.ndim != len(t.axes):
+            fault = f"has shape {array.shape}, the tensor has {len(t.axes)} axes"
+            raise InvalidPackageError(source=package.rdf, fields={f"{t.id}.test_tensor": fault})
+        return array
+
+    def required(t: InputTensorDescr | OutputTensorDescr) -> NDArray[Any]:
+        if (array := read(t)) is None:
+            fields = {f"{t.id}.test_tensor": "is not given"}
+            raise InvalidPackageError(source=package.rdf, fields=fields)
+        return array
+
+    inputs = {}
+    for tensor in package.descr.inputs:
+        if tensor.test_tensor is not None or not tensor.optional:
+            dims = [str(a.id) for a in tensor.axes]
+            inputs[str(tensor.id)] = xr.DataArray(required(tensor), dims=dims)
+    expected = {str(tensor.id): required(tensor) for tensor in package.descr.outputs}
+    return inputs, expected
+
+
+def run_whole(runner: Runner, inputs: Mapping[str, xr.DataArray]) -> dict[str, NDArray[Any]]:
+    """Outputs for whole inputs: pre- and postprocessing, but no padding, tiling or cropping.
+
+    Parameters
+    ----------
+    inputs
+        Per input tensor id an array of a size that the network takes, dims = axis ids.
+
+    Returns
+    -------
+    dict
+        Per output tensor id an array, axes as described, batch axis included.
+    """
+    import xarray as xr
+
+    before, after = runner.preprocessing, runner.postprocessing
+    stats = after.collect(inputs, before.collect(inputs))
+    feed = {
+        i: before.apply(i, data.values, [str(d) for d in data.dims], stats)
+        for i, data in inputs.items()
+    }
+    made = runner.backend.run(feed)
+    dims = {t.id: t.dims for t in runner.geometry.outputs}
+    outputs = {}
+    for o, array in made.items():
+        if array.ndim == len(dims[o]):
+            stats = after.collect({o: xr.DataArray(array, dims=dims[o])}, stats)
+            array = after.apply(o, array, dims[o], stats)
+        outputs[o] = array
+    return outputs
+
+
+def compare(
+    output: str, got: NDArray[Any], expected: NDArray[Any], tolerance: Tolerance
+) -> OutputResult:
+    """How far an output is from what is expected; NaN equals NaN."""
+    if got.shape != expected.shape:
+        fault = f"came out as {got.shape}, the test tensor has the shape {expected.shape}"
+        return OutputResult(output, tolerance, fault=fault)
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a - b)
+    error[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    error[np.isnan(error)] = np.inf
+    size = np.abs(np.nan_to_num(b, posinf=0.0, neginf=0.0))
+    off = error > tolerance.absolute + tolerance.relative * size
+    return OutputResult(
+        output,
+        tolerance,
+        absolute_error=float(error.max(initial=0.0)),
+        relative_error=float((error / (size + 1e-6)).max(initial=0.0)),
+        off_per_million=float(off.mean() * 1e6) if off.size else 0.0,
+    )
+
+
+def tolerance_for(descr: ModelDescr, weights_format: str, output: str) -> Tolerance:
+    """What the package allows: the first declared tolerance that is for this format and output.
+
+    Packages converted from format 0.4 keep theirs in `config.bioimageio.test_kwargs`.
+    """
+    config = descr.config.bioimageio
+    for t in config.reproducibility_tolerance:
+        formats, outputs = map(str, t.weights_formats), map(str, t.output_ids)
+        if weights_format in (tuple(formats) or (weights_format,)) and output in (
+            tuple(outputs) or (output,)
+        ):
+            return Tolerance(
+                t.relative_tolerance, t.absolute_tolerance, t.mismatched_elements_per_million
+            )
+    legacy = (config.model_extra or {}).get("test_kwargs") or {}
+    if isinstance(kwargs := legacy.get(weights_format), Mapping):
+        default = Tolerance()
+        return Tolerance(
+            float(kwargs.get("relative_tolerance", default.relative)),
+            float(kwargs.get("absolute_tolerance", default.absolute)),
+        )
+    return Tolerance()
+
+
+class BackendContract:
+    """Tests that every backend passes; see this module's docstring for how to inherit them.
+
+    A subclass gives the fixtures `backend_class` and `package` (a small package with weights that
+    the backend executes, and test tensors).
+    """
+
+    def open(self, backend_class: type[Backend], package: ModelPackage, **more: Any) -> Backend:
+        """The backend with the package's first format that it executes, on the CPU."""
+        formats = [f for f in backend_class.weights_formats if f in package.summary.weights]
+        assert formats, "the package has no weights that this backend executes"
+        return backend_class.open(package, formats[0], device="cpu", **more)
+
+    def feed(self, package: ModelPackage) -> dict[str, NDArray[Any]]:
+        """The package's test inputs, preprocessed."""
+        from .processing import preprocessing
+
+        inputs, _ = read_test_tensors(package)
+        steps = preprocessing(package.descr)
+        stats = steps.collect(inputs)
+        return {
+            i: steps.apply(i, a.values, [str(d) for d in a.dims], stats) for i, a in inputs.items()
+        }
+
+    def test_availability_says_which_devices_or_why_not(self, backend_class: type[Backend]) -> None:
+        """Available with devices, or not available with a reason."""
+        from .devices import detect
+
+        found = backend_class.available(detect())
+        assert found.devices if found.ok else found.reason
+
+    def test_info_is_what_was_asked(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """Name, format, device and version are told."""
+        with self.open(backend_class, package) as backend:
+            assert backend.info.backend == backend_class.name
+            assert backend.info.weights_format in backend_class.weights_formats
+            assert backend.info.device == "cpu"
+            assert backend.info.version
+            assert backend.info.threads >= 1
+
+    def test_outputs_have_the_described_names_and_axes(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """One array per output id, in the order of the description."""
+        with self.open(backend_class, package) as backend:
+            outputs = backend.run(self.feed(package))
+        assert list(outputs) == [str(t.id) for t in package.descr.outputs]
+        for tensor in package.descr.outputs:
+            assert outputs[str(tensor.id)].ndim == len(tensor.axes)
+
+    def test_the_same_input_gives_the_same_output(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """Twice, and the first result stays what it was."""
+        with self.open(backend_class, package) as backend:
+            feed = self.feed(package)
+            first = backend.run(feed)
+            kept = {i: a.copy() for i, a in first.items()}
+            second = backend.run(feed)
+        for i, array in kept.items():
+            np.testing.assert_array_equal(first[i], array)
+            np.testing.assert_array_equal(second[i], array)
+
+    def test_inputs_are_left_alone(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """A run changes none of the arrays given to it."""
+        feed = self.feed(package)
+        kept = {i: a.copy() for i, a in feed.items()}
+        with self.open(backend_class, package) as backend:
+            backend.run(feed)
+        for i, array in kept.items():
+            np.testing.assert_array_equal(feed[i], array)
+
+    def test_inputs_may_be_views(self, backend_class: type[Backend], package: ModelPackage) -> None:
+        """Arrays need not be contiguous."""
+        feed = self.feed(package)
+        views = {i: np.repeat(a, 2, axis=-1)[..., ::2] for i, a in feed.items()}
+        with self.open(backend_class, package) as backend:
+            expected, got = backend.run(feed), backend.run(views)
+        for i, array in expected.items():
+            np.testing.assert_array_equal(got[i], array)
+
+    def test_wrong_names_are_refused(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """Unknown and missing inputs are errors that say so."""
+        import pytest
+
+        feed = self.feed(package)
+        first = next(iter(feed))
+        with self.open(backend_class, package) as backend:
+            with pytest.raises(BiozooError, match="no_such_input"):
+                backend.run({**feed, "no_such_input": feed[first]})
+            with pytest.raises(BiozooError, match=first):
+                backend.run({i: a for i, a in feed.items() if i != first})
+
+    def test_a_wrong_shape_is_a_clear_error(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """The framework's exception is wrapped."""
+        import pytest
+
+        feed = {i: a[None] for i, a in self.feed(package).items()}
+        with self.open(backend_class, package) as backend, pytest.raises(BiozooError):
+            backend.run(feed)
+
+    def test_closed_is_closed(self, backend_class: type[Backend], package: ModelPackage) -> None:
+        """Closing twice is fine, running after it is an error."""
+        import pytest
+
+        backend = self.open(backend_class, package)
+        backend.close()
+        backend.close()
+        with pytest.raises(BiozooError):
+            backend.run(self.feed(package))
+
+    def test_threads_are_honoured(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """The asked number is the one that is told, and the result agrees."""
+        with self.open(backend_class, package, threads=1) as backend:
+            assert backend.info.threads == 1
+            one = backend.run(self.feed(package))
+        with self.open(backend_class, package) as backend:
+            many = backend.run(self.feed(package))
+        for i, array in one.items():
+            np.testing.assert_allclose(many[i], array, rtol=1e-4, atol=1e-5)
