@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from loopback import Loopback
 
 # Before anything imports bioimageio.spec: it reads the variable once, when it is imported.

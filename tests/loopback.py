@@ -1,11 +1,11 @@
 """A web server on this machine for tests: a path answers what was put there.
 
-    loopback.files["/model.zip"] = archive.read_bytes()
-    loopback.redirects["/old.zip"] = loopback.url("/model.zip")
-    loopback.cut["/model.zip"] = 100          # the connection breaks after 100 bytes
-    stalled = loopback.stall("/model.zip")    # half of it, then nothing until released
-    stalled.reached.wait(); ...; stalled.release.set()
-    loopback.requests                         # what was asked for, in order
+loopback.files["/model.zip"] = archive.read_bytes()
+loopback.redirects["/old.zip"] = loopback.url("/model.zip")
+loopback.cut["/model.zip"] = 100          # the connection breaks after 100 bytes
+stalled = loopback.stall("/model.zip")    # half of it, then nothing until released
+stalled.reached.wait(); ...; stalled.release.set()
+loopback.requests                         # what was asked for, in order
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Loopback:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
 
     def url(self, path: str = "") -> str:
         """Address of a path."""

@@ -35,7 +35,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -249,17 +249,17 @@ def _network(
     if len(in_ids) > 1:
         mean = add("Mean", in_ids, "mean_of_inputs")
     if network == "pointwise":
-        doubled = add("Mul", [mean, const("two", np.float32([2]))], "doubled")
-        base = add("Add", [doubled, const("one", np.float32([1]))], "plus_one")
+        doubled = add("Mul", [mean, const("two", _floats([2]))], "doubled")
+        base = add("Add", [doubled, const("one", _floats([1]))], "plus_one")
     elif network == "blur":
         present = [a for a in inner if a in axes]
         base = add("Transpose", [mean], "ordered", perm=[axes.index(a) for a in present])
         missing = [i for i, a in enumerate(inner) if a not in axes]
         if missing:
-            base = add("Unsqueeze", [base, const("missing", np.int64(missing))], "full")
+            base = add("Unsqueeze", [base, const("missing", np.array(missing, np.int64))], "full")
         window = [1 if a == "t" else kernel for a in space]
         weight = np.ones((out_channels, channels, *window), np.float32)
-        weight *= np.float32(range(1, out_channels + 1)).reshape(-1, *[1] * (weight.ndim - 1))
+        weight *= _floats(range(1, out_channels + 1)).reshape(-1, *[1] * (weight.ndim - 1))
         weight /= channels * np.prod(window)
         pads = [0 if valid or a == "t" else kernel // 2 for a in space]
         base = add("Conv", [base, const("weight", weight)], "blurred", pads=pads * 2)
@@ -267,7 +267,7 @@ def _network(
         if scale > 1:
             base = add("AveragePool", [base], "pooled", kernel_shape=steps, strides=steps)
         elif scale < 1:
-            factors = np.float32([1, 1, *(1 if a == "t" else 1 / scale for a in space)])
+            factors = _floats([1, 1, *(1 if a == "t" else 1 / scale for a in space)])
             base = add(
                 "Resize",
                 [base, "", const("factors", factors)],
@@ -282,7 +282,7 @@ def _network(
     else:
         raise ValueError(f"unknown network {network!r}")
     for k, target in enumerate(out_ids):
-        add("Mul", [base, const(f"gain{k}", np.float32([k + 1]))], target)
+        add("Mul", [base, const(f"gain{k}", _floats([k + 1]))], target)
 
     def value(tensor_id: str, count: int) -> Any:
         counts: dict[str, int | str] = {"c": count, "b": 1 if fixed_batch else "b"}
@@ -300,6 +300,10 @@ def _network(
     checker.check_model(model)
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def _floats(values: Iterable[float]) -> np.ndarray:
+    return np.array(list(values), np.float32)
 
 
 # ------------------------------------------------------------------------------------ description
@@ -449,6 +453,10 @@ def _expected(
 
 def _apply(step: Mapping[str, Any], array: np.ndarray, axes: str) -> np.ndarray:
     """One pre- or postprocessing step, in the plainest numpy; only what tests use."""
+    return np.asarray(_applied(step, array, axes))
+
+
+def _applied(step: Mapping[str, Any], array: np.ndarray, axes: str) -> Any:
     kwargs = step.get("kwargs", {})
     names = [LETTERS[a] for a in axes]
     over = tuple(i for i, name in enumerate(names) if name in kwargs.get("axes", names))

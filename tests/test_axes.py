@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from biozoo.axes import CANONICAL, IDS, LETTERS, letters, parse_axes
-from biozoo.errors import AxesError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from biozoo.axes import CANONICAL, IDS, LETTERS, letters, parse_axes
+from biozoo.errors import AxesError
 
 
 @pytest.mark.parametrize(

@@ -434,6 +434,8 @@ def external(path: Path, location: str, *, where: str = "initializer") -> Path:
             "author", "F", ["x"], ["y"], [constant, add], [helper.make_opsetid("", 17)]
         )
         model.functions.append(body)
+        del model.graph.node[:]
+        model.graph.node.append(helper.make_node("F", ["x"], ["y"], domain="author"))
     if where == "sparse":
         sparse = model.graph.sparse_initializer.add()
         sparse.values.CopyFrom(weights)

@@ -199,6 +199,32 @@ def test_sigmoid_of_extremes_stays_finite() -> None:
     np.testing.assert_allclose(got, [[0.5, 0.7310586]], rtol=1e-6)
 
 
+def test_softmax_of_extremes_stays_finite() -> None:
+    """Each pixel is shifted by its own largest value."""
+    entry = step("softmax", axis="channel")
+    steps = postprocessing(model([], [tensor("output", [entry], ("channel", "x"))]))
+    x = np.array([[1e4, 0], [1e4, 0], [-1e4, 0]], np.float32)
+    got = steps.apply("out", x, ("channel", "x"), Stats())
+    np.testing.assert_allclose(got, [[0.5, 1 / 3], [0.5, 1 / 3], [0, 1 / 3]], rtol=1e-6)
+
+
+def test_binarize_compares_in_the_tensors_own_precision() -> None:
+    """A float32 pixel of 0.3 is not above a threshold of 0.3."""
+    steps = preprocessing(model([tensor("input", [step("binarize", threshold=0.3)], ("x",))]))
+    x = np.array([0.3, 0.30000004], np.float32)
+    assert steps.apply("raw", x, ("x",), Stats()).tolist() == [False, True]
+
+
+def test_statistics_follow_a_cast_that_changes_values() -> None:
+    """Cut off to whole numbers first, measured then."""
+    entries = [ensure("uint8"), step("zero_mean_unit_variance"), ensure("float32")]
+    steps = preprocessing(model([tensor("input", entries, ("x",))]))
+    data = xr.DataArray(np.array([0.9, 1.9, 3.9], np.float32), dims="x")
+    got = run_whole(steps, {"raw": data})["raw"]
+    whole = np.array([0.0, 1.0, 3.0])
+    close(got, ((whole - whole.mean()) / (whole.std() + 1e-6)).astype("float32"))
+
+
 @pytest.mark.parametrize("order", ORDERS[:2], ids="".join)
 def test_binarize_along_axis(order: tuple[str, ...]) -> None:
     """One threshold per channel, wherever the channel axis is (core takes the last axis)."""

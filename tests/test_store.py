@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import biozoo
 import pytest
-from biozoo import files, store
+
+import biozoo
+from biozoo import store
 from biozoo.errors import (
     BiozooError,
     HashMismatchError,
@@ -51,12 +52,13 @@ def test_add_installs_every_file_with_a_record(
 ) -> None:
     archive = zip_package(folder)
     loopback.files["/t.zip"] = archive.read_bytes()
-    source: str | Path = {
+    sources: dict[str, str | Path] = {
         "folder": folder,
         "zip": archive,
         "url of a zip": loopback.url("/t.zip"),
         "url of a description": loopback.serve(folder, "/m"),
-    }[kind]
+    }
+    source = sources[kind]
     package = biozoo.Zoo().add(source)
     assert package.root == biozoo_home / "models" / "tiny" / "1.0"
     assert (package.origin, package.source) == ("installed", str(source))
@@ -107,7 +109,7 @@ def test_a_package_without_id_and_version_gets_a_slug_and_v0(tmp_path: Path) -> 
 def test_adding_the_same_again_changes_nothing(folder: Path) -> None:
     first = biozoo.Zoo().add(folder)
     added = Record.read(first.root).added
-    assert biozoo.Zoo().add(zip_package(folder)) .root == first.root
+    assert biozoo.Zoo().add(zip_package(folder)).root == first.root
     assert Record.read(first.root).added == added
 
 
@@ -155,7 +157,9 @@ def test_remove_takes_one_version_or_all(tmp_path: Path, biozoo_home: Path) -> N
 
 
 def test_a_built_in_model_cannot_be_removed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(store, "builtin_packages", lambda: [biozoo.ModelPackage.from_folder(folder)])
+    monkeypatch.setattr(
+        store, "builtin_packages", lambda: [biozoo.ModelPackage.from_folder(folder)]
+    )
     with pytest.raises(UsageError, match="comes with biozoo"):
         biozoo.Zoo().remove("tiny")
 
@@ -362,7 +366,7 @@ def test_too_little_space_is_told_before_anything_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(folder)._replace(free=100)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     for source in (folder, zip_package(folder)):
         with pytest.raises(StorageError, match="MB are needed, 0 MB are free"):
             biozoo.Zoo().add(source)
@@ -405,9 +409,13 @@ def test_a_package_that_is_refused_late_leaves_nothing(
 
 
 def test_staging_removes_what_was_not_placed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Staging(tmp_path / "a") as staging:
-        (staging.path / "f").write_text("x")
-        raise ZeroDivisionError
+    def fail() -> None:
+        with Staging(tmp_path / "a") as staging:
+            (staging.path / "f").write_text("x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list((tmp_path / "a").iterdir()) == []
 
 

@@ -65,7 +65,7 @@ def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
     channel = next((a for a in axes if a.id == "channel"), None)
     space = [a for a in axes if a.id in SPACE]
     dimensions = f"{len(space)}D" if len(space) in (2, 3) else ""
-    parts = [_channels(channel)]
+    parts = [_channels(channel) if channel else "one channel" if space else ""]
     if dimensions:
         parts.append(dimensions + (" over time" if any(a.id == "time" for a in axes) else ""))
     parts.append("any bit depth" if is_input else _dtype(tensor))
@@ -148,9 +148,7 @@ def _size(size: Any) -> str:
     return ""  # that of another tensor, or known only after the run
 
 
-def _channels(channel: _Axis | None) -> str:
-    if channel is None:
-        return "no channels"
+def _channels(channel: _Axis) -> str:
     if channel.count is None:
         return "channels"
     word = NUMBERS[channel.count] if channel.count < len(NUMBERS) else str(channel.count)

@@ -33,6 +33,7 @@ class FileResult:
     """One image: the files written and the report of its run, or what went wrong."""
 
     image: Path
+    """the (first) file"""
     written: tuple[Path, ...] = ()
     report: RunReport | None = None
     error: str = ""
@@ -65,6 +66,14 @@ class BatchReport:
         return tuple(f for f in self.files if not f.ok)
 
     @property
+    def report(self) -> RunReport | None:
+        """One report of all that were done, None where none was."""
+        from .report import RunReport
+
+        done = [f.report for f in self.files if f.report is not None]
+        return RunReport.joined(done) if done else None
+
+    @property
     def exit_code(self) -> int:
         """0 all done, 1 some failed."""
         return 0 if self.ok else 1
@@ -86,17 +95,18 @@ class BatchReport:
         }
 
     def __str__(self) -> str:
-        done = len(self.files) - len(self.failed)
-        lines = [
-            f"{done} of {len(self.files)} images done",
-            *(f"  {f}" for f in self.files if f.ok),
-        ]
-        return "\n".join([*lines, *(f"  {f}" for f in self.failed)])
+        lines = [str(f) for f in self.files if f.ok]
+        if self.report is not None:
+            lines.append(str(self.report))
+        if len(self.files) > 1:
+            done = len(self.files) - len(self.failed)
+            lines.append(f"{done} of {len(self.files)} images done")
+        return "\n".join([*lines, *map(str, self.failed)])
 
 
 def run_batch(
     runner: Runner,
-    images: Sequence[str | Path],
+    images: Sequence[str | Path | Mapping[str, str | Path]],
     out: str | Path,
     *,
     axes: str | Sequence[str] | None = None,
@@ -112,7 +122,7 @@ def run_batch(
     Parameters
     ----------
     images
-        Paths (see `find_images`).
+        Paths (see `find_images`); for a model with several inputs, a path per input tensor id.
     out
         A file (one image only) or a folder; a folder where it exists as one, ends in a slash, or
         does not end as an image file.
@@ -123,6 +133,8 @@ def run_batch(
 
     Raises
     ------
+    BiozooError
+        What went wrong with the image, where there is only one.
     UsageError
         The names of results cannot be settled: several images for one file, several outputs for
         one file, a result in the place of an image.
@@ -132,10 +144,11 @@ def run_batch(
     from .images import write_image
     from .pipeline import Progress
 
-    paths = [Path(p) for p in images]
+    sources = {_first(image): image for image in images}
+    paths = list(sources)
     where = targets(paths, out, runner.outputs)
     results = []
-    for number, path in enumerate(paths):
+    for number, (path, source) in enumerate(sources.items()):
 
         def forward(p: Progress, number: int = number, path: Path = path) -> None:
             if on_progress is not None:
@@ -144,7 +157,7 @@ def run_batch(
 
         try:
             result = runner(
-                path,
+                source,
                 axes=axes,
                 channel=channel,
                 tile=tile,
@@ -161,12 +174,20 @@ def run_batch(
         except Cancelled:
             raise
         except BiozooError as exc:
+            if len(paths) == 1:
+                raise
             results.append(FileResult(path, error=exc.message))
-        except (
-            Exception
-        ) as exc:  # a file that breaks a reader in a new way must not stop the others
+        # A file that breaks a reader in a new way must not stop the others.
+        except Exception as exc:
+            if len(paths) == 1:
+                raise
             results.append(FileResult(path, error=f"{type(exc).__name__}: {exc}"))
     return BatchReport(tuple(results))
+
+
+def _first(image: str | Path | Mapping[str, str | Path]) -> Path:
+    """The file that names the results."""
+    return Path(next(iter(image.values())) if isinstance(image, Mapping) else image)
 
 
 #: Stands for the main result in `targets`.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .base import BackendInfo
@@ -70,6 +71,27 @@ class RunReport:
     megapixels: float
     peak_memory: int
     notes: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def joined(cls, reports: Sequence[RunReport]) -> RunReport:
+        """One report of several runs of one loaded model: costs added up, the model loaded once."""
+        first = reports[0]
+        if len(reports) == 1:
+            return first
+        plans = {r.plan for r in reports}
+        seconds = {k: sum(r.seconds[k] for r in reports) for k in first.seconds}
+        counts = Counter(note for r in reports for note in r.notes)
+        told = (n if c == len(reports) else f"{n} (in {c} images)" for n, c in counts.items())
+        return replace(
+            first,
+            plan=first.plan if len(plans) == 1 else f"{len(plans)} plans, first: {first.plan}",
+            tiles=sum(r.tiles * r.items for r in reports),
+            items=1,
+            seconds=seconds | {"load": first.seconds["load"]},
+            megapixels=sum(r.megapixels for r in reports),
+            peak_memory=max(r.peak_memory for r in reports),
+            notes=tuple(told),
+        )
 
     @property
     def seconds_per_megapixel(self) -> float:

@@ -57,6 +57,8 @@ class Entry:
         None where the description could not be had.
     note
         Why the description could not be had, "" where it was.
+    created
+        When it was published, ISO 8601, "" where the index does not tell.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     trust: Trust | None = None
     note: str = ""
+    created: str = ""
 
     @property
     def key(self) -> str:
@@ -173,11 +176,15 @@ class Collection:
         """The entry of an id, nickname or DOI, the newest where no version is given.
 
         Descriptions are fetched only where the index itself does not know the name (in the present
-        layout, DOIs stand in the descriptions). Raises as `index`.
+        layout, DOIs stand in the descriptions). Who derives a model may leave its DOI in the
+        description; so of several models with one DOI the first published is meant. Raises as
+        `index`.
         """
         entries = [e for e in _entries(self._layout(False)[1]) if e.is_called(name)]
         if not entries and "/" in name:
             entries = [e for e in self.index().entries if e.is_called(name)]
+            first = min(entries, key=lambda e: e.created, default=None)
+            entries = [e for e in entries if first is not None and e.id == first.id]
         found = [e for e in entries if version in (None, e.version)]
         return max(found, key=lambda e: version_key(e.version), default=None)
 
@@ -243,9 +250,12 @@ class Collection:
         entries = list(_entries(layout))
         known = self._cached_summaries()
         now = datetime.now(UTC)
-        wanted = {e.key: e for e in entries if _is_due(known.get(e.key), now)}
+        wanted: dict[str, list[Entry]] = {}  # one description may stand at several addresses
+        for entry in entries:
+            if _is_due(known.get(entry.key), now):
+                wanted.setdefault(entry.key, []).append(entry)
         if wanted and not self.settings.offline:
-            known |= self._fetch(list(wanted.values()), now)
+            known |= self._fetch(wanted, now)
             kept = {e.key for e in entries}
             content = json.dumps({k: v for k, v in known.items() if k in kept})
             write_atomic(self._files[1], content.encode())
@@ -258,36 +268,44 @@ class Collection:
             return {}
         return stored if isinstance(stored, dict) else {}
 
-    def _fetch(self, entries: list[Entry], now: datetime) -> dict[str, dict[str, Any]]:
-        """Summaries of descriptions, a few at a time; where none of the first can be had, no more
-        are asked for.
+    def _fetch(self, wanted: Mapping[str, list[Entry]], now: datetime) -> dict[str, dict[str, Any]]:
+        """Summaries by key, a few at a time; where none of the first can be had, no more are asked
+        for.
         """
         found: dict[str, dict[str, Any]] = {}
+        gone: list[Entry] = []
+        answered: list[Entry] = []
         tried = now.isoformat(timespec="seconds")
         with (
             Client(self.settings, timeout=INDEX_TIMEOUT) as client,
             ThreadPoolExecutor(THREADS) as pool,
         ):
 
-            def one(entry: Entry) -> dict[str, Any]:
-                failed = [f for f in list(found.values()) if "unreachable" in f]
-                if len(failed) >= THREADS and len(failed) == len(found):
+            def one(entries: list[Entry]) -> dict[str, Any]:
+                if len(gone) >= THREADS and not answered:
                     return {"note": "not asked for, as others could not be had", "tried": tried}
-                try:
-                    raw = _description(client, entry, self.settings.index_url)
-                except CollectionError as exc:
-                    lost = {"note": exc.message, "tried": tried}
-                    return lost if "answered" in exc.why else {**lost, "unreachable": True}
-                except (InvalidPackageError, HashMismatchError) as exc:
-                    return {"note": exc.message, "tried": tried}
-                return {"summary": ModelSummary.from_rdf(raw).to_dict(), "trust": trust_of(raw)}
+                told: dict[str, Any] = {}
+                for entry in entries:
+                    try:
+                        raw = _description(client, entry, self.settings.index_url)
+                    except CollectionError as exc:
+                        told = {"note": exc.message, "tried": tried}
+                        (answered if "answered" in exc.why else gone).append(entry)
+                    except (InvalidPackageError, HashMismatchError) as exc:
+                        told = {"note": exc.message, "tried": tried}
+                        answered.append(entry)
+                    else:
+                        answered.append(entry)
+                        summary = ModelSummary.from_rdf(raw).to_dict()
+                        return {"summary": summary, "trust": trust_of(raw)}
+                return told
 
-            futures = {pool.submit(one, entry): entry for entry in entries}
+            futures = {key: pool.submit(one, entries) for key, entries in wanted.items()}
             try:
-                for done, (future, entry) in enumerate(futures.items(), start=1):
-                    found[entry.key] = future.result()
+                for done, (key, future) in enumerate(futures.items(), start=1):
+                    found[key] = future.result()
                     if self.progress is not None:
-                        self.progress("descriptions", done, len(entries))
+                        self.progress("descriptions", done, len(wanted))
             except BaseException:  # Ctrl-C: do not wait for those that have not begun
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -345,6 +363,7 @@ def _entries(layout: Mapping[str, Any]) -> Iterator[Entry]:
                     sha256=str(version.get("sha256") or "").lower(),
                     summary=ModelSummary(id=name),
                     aliases=(full,),
+                    created=str(version.get("created_at") or ""),
                 )
     for item in layout.get("collection") or ():
         if not isinstance(item, dict) or item.get("type") != "model" or not item.get("rdf_source"):

@@ -101,7 +101,7 @@ class ModelSummary:
     cover
         Relative path or URL of the first cover, None where there is none.
     aliases
-        Other ids of the same model: nickname, concept and version DOI.
+        Other ids of the same model: its DOIs, its id before it was made a folder name.
     """
 
     id: str
@@ -128,7 +128,9 @@ class ModelSummary:
         identity = package_id(raw)
         hub = _hub(raw)
         config = _mapping(raw.get("config"))
-        others = (raw.get("id"), hub.get("nickname"), config.get("_conceptdoi"), hub.get("doi"))
+        others = [raw.get("id")]
+        if slug(_text(hub.get("nickname"))) in ("", identity):  # else copied from another model
+            others += [config.get("_conceptdoi"), hub.get("doi")]
         aliases = dict.fromkeys(_text(o) for o in others if o)
         covers = _list(raw.get("covers"))
         first = covers[0] if covers else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from biozoo.errors import MissingFileError
+from biozoo.errors import MissingFileError, NotFoundError
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
@@ -99,6 +99,11 @@ def routes(state: ServerState) -> APIRouter:
         if name not in files:
             raise MissingFileError(what="The file", path=name)
         return FileResponse(found.folder / name, filename=name, media_type="image/tiff")
+
+    @router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+    def unknown(rest: str) -> None:
+        """Answer as every other error here; else the pages would, in words of their own."""
+        raise NotFoundError(kind="route", got=f"/api/{rest}", known=())
 
     return router
 

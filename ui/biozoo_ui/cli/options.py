@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+
 from biozoo.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
@@ -51,8 +52,7 @@ def parse_tile(text: str | None) -> dict[str, int] | None:
         axis, equals, number = part.strip().partition("=")
         if not (axis and equals and number.isdigit() and int(number) > 0):
             raise UsageError(
-                f"--tile {text}: '{part}' is not AXIS=PIXELS. "
-                "Write for example --tile y=512,x=512."
+                f"--tile {text}: '{part}' is not AXIS=PIXELS. Write for example --tile y=512,x=512."
             )
         tile[axis] = int(number)
     return tile

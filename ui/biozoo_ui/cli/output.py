@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, ParamSpec
 
 import typer
+
 from biozoo.errors import BiozooError
 
 P = ParamSpec("P")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+
 from biozoo.errors import MissingDependencyError
 
 from .output import verb
@@ -12,7 +13,9 @@ from .output import verb
 
 @verb
 def ui(
-    port: Annotated[int, typer.Option(metavar="N", help="Where to listen; 0 takes a free one.")] = 7860,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Where to listen; 0 takes a free one.")
+    ] = 7860,
     host: Annotated[
         str, typer.Option(help="Address to listen on; off this machine a token is demanded.")
     ] = "127.0.0.1",
@@ -21,7 +24,8 @@ def ui(
         typer.Option(envvar="BIOZOO_TOKEN", help="What a visitor must know, off this machine."),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open a browser where there is a display.")
+        bool,
+        typer.Option("--browser/--no-browser", help="Open a browser where there is a display."),
     ] = True,
 ) -> None:
     """Open the web page: the same steps without a command line. Ctrl-C ends it."""

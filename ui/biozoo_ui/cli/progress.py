@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, silence elsewhere. They are drawn on stderr and erased at the end."""
+"""Progress bars on a terminal, silence elsewhere; drawn on stderr and erased at the end."""
 
 from __future__ import annotations
 

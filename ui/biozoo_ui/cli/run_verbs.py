@@ -194,7 +194,7 @@ def _name(image: Path | Mapping[str, Path]) -> str:
 
 
 @verb
-def test(
+def test_model(
     model: Model,
     weights: options.Weights = None,
     device: options.Device = "cpu",
@@ -245,5 +245,5 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs to the program."""
     app.command("check")(check)
     app.command("run")(run)
-    app.command("test")(test)
+    app.command("test")(test_model)
     app.command("sample")(sample)

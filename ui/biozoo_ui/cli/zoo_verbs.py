@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Id, folder, .zip, https URL or bioimage.io id.")
 ]
-Words = Annotated[
-    list[str] | None, typer.Argument(metavar="WORDS", help="All of them must match.")
-]
+Words = Annotated[list[str] | None, typer.Argument(metavar="WORDS", help="All of them must match.")]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="Only with this tag; may be repeated.")
 ]

@@ -44,13 +44,13 @@ class Handlers:
     def connect(self, page: gr.Blocks, session: gr.State, **parts: Any) -> None:
         """Tie the handlers to the components, each by the name it has in the layout."""
         self._session, self._parts = session, parts
-        everything = [session, *(c for name, c in parts.items() if name != "cards")]
+        below = [session, *(c for name, c in parts.items() if name != "cards")]
         # Private: none of these is an endpoint for others, who have the routes below /api.
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        asks: dict[str, Any] = {"inputs": [session], "outputs": everything, **quiet}
+        asks: dict[str, Any] = {"inputs": [session], "outputs": below, **quiet}
 
         parts["cards"].select(self.choose, **asks)
-        gr.on([page.load], self.first, **asks)
+        page.load(self.first, **{**asks, "outputs": [*below, parts["cards"]]})
         started = parts["sample"].click(self.use_sample, **asks)
         started.then(self.run, **asks, concurrency_limit=8)
         parts["upload"].upload(
@@ -67,7 +67,7 @@ class Handlers:
     # -------------------------------------------------------------------------------- 1 browse
 
     def cards(self) -> str:
-        """The list of models, made anew when a page is opened."""
+        """The list of models."""
         entries = self._state.catalog.entries()
         first = next((e.id for e in entries if e.runs), "")
         return render("cards", entries=entries, chosen=first)
@@ -77,11 +77,12 @@ class Handlers:
         return render("nothing", text="Choose a model.")
 
     def first(self, session: Session) -> Updates:
-        """Open the page on the first model that runs here."""
+        """Open the page on the first model that runs here; models may have come or gone."""
+        cards = {self._parts["cards"]: self.cards()}
         for entry in self._state.catalog.entries():
             if entry.runs:
-                return self._open(entry.id)
-        return {self._session: session}
+                return {**cards, **self._open(entry.id)}
+        return {**cards, self._session: session}
 
     def choose(self, session: Session, event: gr.EventData) -> Updates:
         """Open the model whose card was chosen."""

@@ -74,7 +74,7 @@ def build_page(state: ServerState) -> gr.Blocks:
         gr.HTML(render("header"), apply_default_css=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="browse", min_width=280):
-                cards = gr.HTML(handlers.cards, js_on_load=_script("cards"), apply_default_css=False)
+                cards = gr.HTML(handlers.cards(), js_on_load=_script("cards"), apply_default_css=False)
             with gr.Column(elem_id="work", min_width=280):
                 model = gr.HTML(handlers.nothing_chosen(), apply_default_css=False)
                 with gr.Column(elem_id="steps", visible=False) as steps:
