@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+
 from biozoo import Settings, Zoo
 from biozoo.errors import BackendError, NotFoundError, UsageError
 from packages import make_package
@@ -19,11 +20,12 @@ from packages import make_package
 pytest.importorskip("fastapi")
 pytest.importorskip("gradio")
 
-from biozoo_ui.api import ServerSettings, create_app, layers  # noqa: E402
-from biozoo_ui.api.catalog import Catalog  # noqa: E402
-from biozoo_ui.api.runs import Run, RunRequest, Runs  # noqa: E402
-from biozoo_ui.api.sample import sample_image  # noqa: E402
-from fastapi.testclient import TestClient  # noqa: E402
+from fastapi.testclient import TestClient
+
+from biozoo_ui.api import ServerSettings, create_app, layers
+from biozoo_ui.api.catalog import Catalog
+from biozoo_ui.api.runs import Run, RunRequest, Runs
+from biozoo_ui.api.sample import sample_image
 
 TOKEN = "a-token-of-some-length"
 HOSTILE = "${window.pwned = 1} {{value}} <img src=x onerror=alert(1)>"

@@ -315,7 +315,8 @@ def test_cuda_on_a_build_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = double(tmp_path / "m.onnx")
     with pytest.raises(DeviceError, match="built without CUDA"):
         load(path, ("x",), ("y",), device="cuda")
-    monkeypatch.setattr(onnx_backend, "installed", lambda names: dict.fromkeys(names, "1"))
+    both = {"onnxruntime": "1", "onnxruntime-gpu": "1"}
+    monkeypatch.setattr(onnx_backend, "installed", lambda names: both)
     with pytest.raises(DeviceError, match="both installed and overwrite each other"):
         load(path, ("x",), ("y",), device="cuda")
 
@@ -378,7 +379,7 @@ def test_the_remains_of_two_installations_are_told(
 
 def test_importing_the_backend_imports_no_framework() -> None:
     code = (
-        "import sys, biozoo_runners.onnx, biozoo_runners.selection;"
+        "import sys, biozoo_runners.onnx, biozoo_runners.selection, biozoo_runners.processing;"
         "print([m for m in ('onnxruntime', 'onnx', 'torch', 'bioimageio', 'xarray')"
         " if m in sys.modules])"
     )

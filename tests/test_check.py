@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from packages import ZERO_MEAN, change_rdf, make_package, read_rdf
 
 import biozoo
 import biozoo_runners
 from biozoo.errors import MissingFileError
 from biozoo_runners import check
 from biozoo_runners.check import CheckReport
+from packages import ZERO_MEAN, change_rdf, make_package, read_rdf
 
 
 def answers(report: CheckReport) -> dict[str, str]:
@@ -106,7 +106,10 @@ def test_pixel_sizes_are_compared_where_both_are_known(tmp_path: Path) -> None:
     folder = make_package(tmp_path / "p", pixel_size={"y": 0.5, "x": 0.5})
 
     def image(size: float) -> xr.DataArray:
-        attrs = {"pixel_size": {"y": size, "x": size}, "unit": {"y": "micrometer", "x": "micrometer"}}
+        attrs = {
+            "pixel_size": {"y": size, "x": size},
+            "unit": {"y": "micrometer", "x": "micrometer"},
+        }
         return xr.DataArray(np.zeros((20, 20)), dims=["y", "x"], attrs=attrs)
 
     assert answers(check(folder, image(0.6)))["pixel size"] == "yes"

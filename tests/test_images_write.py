@@ -300,7 +300,8 @@ def test_png_is_an_8_bit_picture(tmp_path: Path) -> None:
     """16 bits are stretched, 8 bits kept, colour kept; a stack is refused."""
     dim = image(20, 30) + 10_000
     shown = np.array(Pillow.open(write_image(tmp_path / "a.png", dim)))
-    assert (shown.dtype, shown.shape) == (np.uint8, (20, 30))
+    assert shown.dtype == np.uint8
+    assert shown.shape == (20, 30)
     assert (shown.min(), shown.max()) == (0, 255)
     kept = image(1, 20, 30, dims="byx", dtype="uint8")
     np.testing.assert_array_equal(
@@ -421,7 +422,8 @@ def test_a_failure_while_pixels_are_written(target: Path, monkeypatch: pytest.Mo
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*library, full)
+    owner, name = library
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(StorageError, match="disk is full"):
         write_image(target, image(20, 30, dtype="uint8"))
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from biozoo.package import ModelPackage, builtin_packages
 from biozoo_model_cards import ModelCard, render_markdown, tensor_words
 from biozoo_model_cards.words import dimensions, file_size
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from packages import change_rdf, make_package
 
 DANGEROUS = {"script", "style", "iframe", "object", "embed", "form", "input", "button", "link",
@@ -78,7 +79,7 @@ def _is_safe(html: str) -> bool:
             "16, x 32 pixels or more in steps of 16",
         ),
         ({"id": "vector", "axes": [{"type": "batch"}, {"type": "index", "size": 9}]},
-         "any bit depth"),
+         "no image"),
     ],
 )  # fmt: skip
 def test_an_input_in_plain_words(tensor: dict[str, Any], words: str) -> None:
@@ -87,7 +88,8 @@ def test_an_input_in_plain_words(tensor: dict[str, Any], words: str) -> None:
 
 def test_an_output_names_its_range_and_channels() -> None:
     old = {"name": "out", "axes": "bcyx", "data_type": "float32", "data_range": [0, 1],
-           "shape": {"reference_tensor": "raw", "scale": [1, 0, 1, 1], "offset": [0, 1, 0, 0]}}  # fmt: skip
+           "shape": {"reference_tensor": "raw", "scale": [1, 0, 1, 1],
+                     "offset": [0, 1, 0, 0]}}  # fmt: skip
     assert tensor_words(old, is_input=False).summary == "two channels, 2D, values from 0 to 1"
     new = {"id": "out", "axes": [{"type": "channel", "channel_names": ["channel0", "channel1"]}],
            "data": {"type": "uint8"}}  # fmt: skip
@@ -218,8 +220,10 @@ def test_markdown_keeps_what_is_harmless() -> None:
         "[paper](https://example.org) ![ours](in.png)\n\n<b>bold</b> H<sub>2</sub>O",
         image_url=_served,
     )
-    for part in ("<h4>Title</h4>", "<em>words</em>", "<td>2</td>", 'src="served/in.png"',
-                 'href="https://example.org"', "noopener", "<b>bold</b>", "<sub>2</sub>"):  # fmt: skip
+    assert "<h4>Title</h4>" in html
+    assert 'src="served/in.png"' in html
+    assert 'href="https://example.org"' in html
+    for part in ("<em>words</em>", "<td>2</td>", "noopener", "<b>bold</b>", "<sub>2</sub>"):
         assert part in html
 
 
@@ -230,7 +234,7 @@ def test_markdown_keeps_what_is_harmless() -> None:
         "<ScRiPt src=https://evil.example/x.js></ScRiPt>",
         "<img src=x onerror=alert(1)>",
         "<img src='https://evil.example/pixel.png'>",
-        "![track](https://evil.example/pixel.png) ![t](//evil.example/p.png) ![d](data:image/png;x)",
+        "![track](https://evil.example/pixel.png) ![t](//evil.example/p.png) ![d](data:image/x)",
         "![up](../../secret.png) ![abs](/etc/passwd.png)",
         "[x](javascript:alert(1)) [y](JaVaScRiPt:alert(1)) [z](data:text/html,x) [v](vbscript:x)",
         "<a href='javascript:alert(1)'>x</a> <a href=' java\tscript:alert(1)'>y</a>",
@@ -251,7 +255,7 @@ def test_markdown_drops_what_could_harm(text: str) -> None:
     st.lists(
         st.sampled_from(
             ["<img ", "src=", "onerror=", "'", '"', ">", "<", "script", "javascript:", "](", "![",
-             "[x", ")", "<svg", "/", "https://e.example/", "`", "\n\n", "<!--", "-->", "&#106;", "a"]
+             "[x", ")", "<svg", "/", "https://e.example/", "`", "\n\n", "<!--", "-->", "&#106;"]
         ),
         max_size=14,
     ).map("".join)

@@ -412,6 +412,13 @@ def test_a_local_description_may_not_reach_into_this_machines_servers(
     assert loopback.requests == []
 
 
+def test_a_file_on_the_network_only_is_told_of_a_folder(folder: Path) -> None:
+    source = "https://example.com/files/more.bin"
+    change_rdf(folder, attachments=[{"source": source}])
+    with pytest.raises(MissingFileError, match="on the network only: zoo add"):
+        biozoo.open(folder).path(source)
+
+
 def test_offline_is_told(folder: Path, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOZOO_OFFLINE", "1")
     with pytest.raises(CollectionError, match="Unset BIOZOO_OFFLINE"):

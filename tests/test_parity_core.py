@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from packages import ENSURE_FLOAT, change_rdf, make_package, read_rdf
 
 import biozoo
 from biozoo_runners.pipeline import Runner, load
+from packages import ENSURE_FLOAT, change_rdf, make_package, read_rdf
 
 core = pytest.importorskip("bioimageio.core")
 

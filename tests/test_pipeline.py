@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from packages import ENSURE_FLOAT, ZERO_MEAN, change_rdf, make_package, read_rdf
 
 import biozoo
 from biozoo.errors import (
@@ -25,6 +24,7 @@ from biozoo.errors import (
 )
 from biozoo_runners import load, open_image, write_image
 from biozoo_runners.pipeline import Progress, Runner
+from packages import ENSURE_FLOAT, ZERO_MEAN, change_rdf, make_package, read_rdf
 
 
 def blur(plane: np.ndarray) -> np.ndarray:
@@ -250,7 +250,10 @@ def test_a_network_that_makes_another_size_than_described(tmp_path: Path) -> Non
         if "size" in axis:
             axis["size"]["offset"] = 0
     change_rdf(folder, outputs=rdf["outputs"])
-    with load(folder, device="cpu") as runner, pytest.raises(BackendError, match="package is wrong"):
+    with (
+        load(folder, device="cpu") as runner,
+        pytest.raises(BackendError, match="package is wrong"),
+    ):
         runner(noise(12, 12))
 
 

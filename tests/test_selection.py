@@ -11,7 +11,7 @@ from biozoo.errors import DeviceError, NoBackendError, UsageError
 from biozoo_runners.base import Availability, Backend
 from biozoo_runners.devices import CudaDevice, Machine
 from biozoo_runners.onnx import OnnxBackend
-from biozoo_runners.selection import PREFERENCE, Rejection, Wish, select
+from biozoo_runners.selection import PREFERENCE, Rejection, Wish, open_selected, select
 
 CARDS = (CudaDevice(0, "NVIDIA A"), CudaDevice(1, "NVIDIA B"))
 BARE = Machine(cores=4)
@@ -191,3 +191,33 @@ def test_unknown_formats_come_last() -> None:
     with pytest.raises(NoBackendError) as caught:
         select(package("brand_new", *reversed(PREFERENCE)), BARE, Wish(), {})
     assert list(caught.value.reasons) == [*PREFERENCE, "brand_new"]
+
+
+class BrokenCuda(TorchBackend):
+    """A card is there, and CUDA does not start."""
+
+    def __init__(self, device: str):
+        self.device = device
+
+    @classmethod
+    def available(cls, machine: Machine) -> Availability:
+        return Availability(True, devices=("cuda", "cpu"))
+
+    @classmethod
+    def open(cls, package: Any, weights_format: str, **how: Any) -> Self:
+        if how["device"] != "cpu":
+            raise DeviceError(device=how["device"], why="cuDNN is missing")
+        return cls("cpu")
+
+
+def test_auto_goes_on_with_the_cpu_where_cuda_does_not_start() -> None:
+    """And says why; who asked for the card gets the error."""
+    auto = Wish()
+    chosen = select(package("onnx"), GPU, auto, {"broken": BrokenCuda})
+    assert chosen.device == "cuda"
+    backend, why = open_selected(package("onnx"), chosen, auto)
+    assert isinstance(backend, BrokenCuda)
+    assert backend.device == "cpu"
+    assert why.startswith("auto took the CPU: Device 'cuda' cannot be used: cuDNN is missing")
+    with pytest.raises(DeviceError, match="cuDNN is missing"):
+        open_selected(package("onnx"), chosen, Wish(device="cuda"))

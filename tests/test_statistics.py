@@ -76,7 +76,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(tensors(), kept, quantiles, methods)
 def test_equal_numpy(array: Array, axes: tuple[str, ...] | None, q: float, method: Any) -> None:
     """Quantiles to the last digit, mean and deviation to rounding."""

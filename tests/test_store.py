@@ -18,6 +18,7 @@ import biozoo
 from biozoo import store
 from biozoo.errors import (
     BiozooError,
+    Cancelled,
     HashMismatchError,
     InvalidPackageError,
     NotFoundError,
@@ -304,6 +305,20 @@ def test_ctrl_c_leaves_nothing(folder: Path, biozoo_home: Path, loopback: Loopba
     assert "KeyboardInterrupt" in told
     assert left_behind(biozoo_home) == []
     assert biozoo.Zoo().packages() == []
+
+
+def test_a_progress_callback_can_stop_it_and_leaves_nothing(
+    folder: Path, biozoo_home: Path, loopback: Loopback
+) -> None:
+    def stop(*_: object) -> None:
+        raise Cancelled("The download")
+
+    loopback.files["/t.zip"] = zip_package(folder).read_bytes()
+    for act in (biozoo.Zoo().add, biozoo.open):
+        with pytest.raises(Cancelled, match="The download was stopped"):
+            act(loopback.url("/t.zip"), progress=stop)
+    assert left_behind(biozoo_home) == []
+    assert list((biozoo_home / "cache" / "packages").iterdir()) == []
 
 
 def test_a_kill_between_taking_away_and_replacing_gives_the_old_one_back(

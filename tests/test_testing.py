@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packages import change_rdf, make_package, read_rdf, sha256
 
 import biozoo
 from biozoo.errors import InvalidPackageError, NoBackendError, UsageError
 from biozoo_runners import testing
 from biozoo_runners.base import Backend
 from biozoo_runners.onnx import OnnxBackend
-from biozoo_runners.testing import Tolerance, compare, tolerance_for
+from biozoo_runners.tolerance import Tolerance, compare, tolerance_for
+from packages import change_rdf, make_package, read_rdf, sha256
 
 
 def change_output(folder: Path, array: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+
 from packages import make_package
 
 pytest.importorskip("gradio")
@@ -69,7 +70,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found[0]
     finally:
         server.terminate()
-        server.wait(15)
+        server.communicate(timeout=15)
     assert not list((home / "cache").glob("server-*")), "uploads and results are removed"
 
 
@@ -91,9 +92,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
-    )
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.goto(address)
     page.wait_for_selector("#model-title")
     yield page
@@ -146,10 +145,10 @@ def test_browse_choose_and_read(page: Any) -> None:
     box.fill("")
     page.wait_for_selector("text='2 models'")
     page.click("[data-choose=hostile]")
-    page.wait_for_selector("#model-title:text('Hostile')")
+    page.wait_for_selector("#model-title:has-text('Hostile')")
     assert "${window.pwned = 1} {{value}} <img" in page.inner_text(".zoo-model .lead >> nth=0")
     page.click("[data-choose=nuclei-fluo]")
-    page.wait_for_selector("#model-title:text('Nuclei')")
+    page.wait_for_selector("#model-title:has-text('Nuclei')")
     page.click(".about summary")
     assert "How well it works" in page.inner_text(".zoo-card-page")
 
@@ -185,7 +184,7 @@ def test_a_16_bit_upload_reaches_the_runner_untouched(page: Any, tmp_path: Path)
     image = tmp_path / "faint 16 bit.tif"
     tifffile.imwrite(image, (_cells() // 8 + 40_000).astype(np.uint16))
     _upload(page, image)
-    page.wait_for_selector(".verdict:text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('the image fits')")
     assert "uint16" in page.inner_text(".zoo-check figcaption")
     page.click("#run")
     page.wait_for_selector(DONE)
@@ -202,10 +201,10 @@ def test_an_rgb_image_asks_for_a_channel(page: Any, tmp_path: Path) -> None:
     image = tmp_path / "photo.png"
     Image.fromarray(np.stack([gray // 3, gray, gray // 5], axis=-1)).save(image)
     _upload(page, image)
-    page.wait_for_selector(".verdict:text('choose below')")
+    page.wait_for_selector(".verdict:has-text('choose below')")
     assert page.locator("#run").is_disabled()
     page.get_by_label("green", exact=True).check()
-    page.wait_for_selector(".verdict:text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('the image fits')")
     page.click("#run")
     page.wait_for_selector(DONE)
     expected = _run(image, channel=1)
@@ -231,7 +230,7 @@ def test_wrong_files_and_unknown_axes_are_told_in_words(page: Any, tmp_path: Pat
     axes = page.get_by_label("Axes of the image")
     axes.fill("zyx")
     axes.press("Enter")
-    page.wait_for_selector(".verdict:text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('the image fits')")
     page.click("#run")
     page.wait_for_selector(DONE)
     assert "plane 2 of 2" in page.inner_text(".zoo-result .count")
@@ -242,7 +241,7 @@ def test_cancel_stops_the_run_and_the_next_one_works(page: Any, tmp_path: Path) 
     image = tmp_path / "large.tif"
     tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
     _upload(page, image)
-    page.wait_for_selector(".verdict:text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('the image fits')")
     page.click("#run")
     page.wait_for_selector(".zoo-progress:has-text('tiles')")
     page.click("#cancel")
@@ -252,10 +251,24 @@ def test_cancel_stops_the_run_and_the_next_one_works(page: Any, tmp_path: Path) 
     page.wait_for_selector(DONE)
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-def test_nothing_is_wider_than_the_page(page: Any, size: tuple[int, int]) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
+def test_going_on_while_it_runs_stops_that_run(page: Any, tmp_path: Path) -> None:
+    image = tmp_path / "large.tif"
+    tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
+    _upload(page, image)
+    page.wait_for_selector(".verdict:has-text('the image fits')")
+    page.click("#run")
+    page.wait_for_selector(".zoo-progress:has-text('tiles')")
+    page.click("[data-choose=hostile]")
+    page.wait_for_selector("#model-title:has-text('Hostile')")
+    page.click("#sample")  # it would have to wait for the other
+    page.wait_for_selector(DONE)
+    assert "zoo run hostile" in page.inner_text(".command code")
+
+
+def test_nothing_is_wider_than_the_page(page: Any) -> None:
     page.click(".about summary")
     page.click("#sample")
     page.wait_for_selector(DONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    for width, height in ((1280, 800), (820, 1180), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -107,7 +107,7 @@ class ModelCard:
 
     @property
     def dimensions(self) -> str:
-        """"2D", "3D", "2D and 3D", or "" where no input is an image."""
+        """What a card says: "2D", "3D", "2D and 3D", or "" where no input is an image."""
         return " and ".join(sorted({t.dimensions for t in self.inputs if t.dimensions}))
 
     @property
@@ -245,8 +245,7 @@ def _limits(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _evaluation_text(evaluation: Evaluation) -> list[str]:
     lines = [
-        f"Measured on {evaluation.samples} images of {evaluation.dataset} "
-        f"({evaluation.role} data)"
+        f"Measured on {evaluation.samples} images of {evaluation.dataset} ({evaluation.role} data)"
     ]
     if evaluation.rows:
         width = max(len(metric) for metric, _, _ in evaluation.rows)

@@ -26,9 +26,7 @@ def _environment() -> Environment:
     )
 
 
-def render_card(
-    card: ModelCard, *, image_url: Callable[[str], str | None] | None = None
-) -> str:
+def render_card(card: ModelCard, *, image_url: Callable[[str], str | None] | None = None) -> str:
     """HTML fragment of a card: facts, measurements, limits, citations, documentation."""
     documentation = Markup(render_markdown(card.documentation, image_url=image_url))
     template = _environment().get_template("card.html")

@@ -16,9 +16,11 @@ MAX_CHARACTERS = 200_000
 """Longer documentation is cut: it would only freeze the page."""
 
 TAGS = frozenset(
-    "a abbr b blockquote br caption code dd del details dl dt em h2 h3 h4 h5 h6 hr i img kbd li ol "
-    "p pre q s small strong sub summary sup table tbody td tfoot th thead tr u ul".split()
-)
+    ("a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "dl", "dt",
+     "em", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "kbd", "li", "ol", "p", "pre", "q", "s",
+     "small", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead",
+     "tr", "u", "ul")
+)  # fmt: skip
 
 ATTRIBUTES = {
     "a": {"href", "title"},

@@ -68,7 +68,9 @@ def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
     parts = [_channels(channel) if channel else "one channel" if space else ""]
     if dimensions:
         parts.append(dimensions + (" over time" if any(a.id == "time" for a in axes) else ""))
-    parts.append("any bit depth" if is_input else _dtype(tensor))
+    if not channel and not dimensions:
+        parts = ["no image"]
+    parts.append("any bit depth" if is_input and dimensions else _dtype(tensor))
     sizes = {a.size for a in space if a.size}
     if len(sizes) == 1:
         parts.append(sizes.pop())
@@ -85,7 +87,7 @@ def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
 
 
 def dimensions(inputs: Iterable[Sequence[str]]) -> str:
-    """"2D", "3D", "2D and 3D", or "" from the axis ids of each input."""
+    """Say "2D", "3D", "2D and 3D", or "" from the axis ids of each input."""
     counts = {sum(axis in SPACE for axis in axes) for axes in inputs}
     return " and ".join(f"{n}D" for n in sorted(counts) if n in (2, 3))
 
@@ -134,7 +136,7 @@ def _letter_axes(letters: str, shape: Any) -> list[_Axis]:
         if len(offsets) == len(scales) == len(ids):
             sizes = [None if s else round(2 * o) for s, o in zip(scales, offsets, strict=True)]
     return [
-        _Axis(axis, _size(size), count=size if axis == "channel" and isinstance(size, int) else None)
+        _Axis(axis, _size(size), count=size if isinstance(size, int) else None)
         for axis, size in zip(ids, sizes, strict=True)
     ]
 
@@ -158,8 +160,10 @@ def _channels(channel: _Axis) -> str:
 
 def _telling(names: Sequence[str]) -> bool:
     """Whether the names say more than the count: not channel0, channel1..."""
-    return bool(names) and len(names) <= 6 and not all(
-        n.lower().rstrip("0123456789") in ("", "channel", "c", "ch") for n in names
+    return (
+        bool(names)
+        and len(names) <= 6
+        and not all(n.lower().rstrip("0123456789") in ("", "channel", "c", "ch") for n in names)
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Status = Literal["yes", "note", "no"]
 
 #: Float32 features per pixel that a network is taken to hold at once, for the memory estimate.
-#: Measured on U-Nets in ONNX Runtime: 60 to 150.
+#: Measured in ONNX Runtime on a CPU: nuclei-fluo 133, nuclei-broad 97, brain-meshnet3d 64.
 FEATURES = 128
 
 #: Pixels per axis of the region in which the range of values is looked at.

@@ -21,6 +21,8 @@ from pathlib import Path
 from biozoo.errors import DeviceError
 
 __all__ = [
+    "LIBRARIES",
+    "ONNX_RUNTIMES",
     "CudaDevice",
     "Machine",
     "cuda_index",
@@ -32,16 +34,18 @@ __all__ = [
     "usable_cores",
 ]
 
-#: Distributions that a backend may come from; two may provide one module (onnxruntime).
-LIBRARIES = (
+#: Distributions that all provide the module onnxruntime: one at most may be installed.
+ONNX_RUNTIMES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
-    "openvino",
-    "torch",
-    "tensorflow",
-    "keras",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-training",
 )
+
+#: Distributions that a backend may come from.
+LIBRARIES = (*ONNX_RUNTIMES, "openvino", "torch", "tensorflow", "keras")
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 

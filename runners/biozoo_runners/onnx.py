@@ -7,7 +7,7 @@ where CUDA cannot start, and here that is an error.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,7 +26,15 @@ from .base import (
     match_ports,
     shapes_text,
 )
-from .devices import Machine, cuda_index, importable, installed, is_cuda, usable_cores
+from .devices import (
+    ONNX_RUNTIMES,
+    Machine,
+    cuda_index,
+    importable,
+    installed,
+    is_cuda,
+    usable_cores,
+)
 from .onnx_external import check_external_data
 
 if TYPE_CHECKING:
@@ -36,13 +44,7 @@ __all__ = ["OnnxBackend"]
 
 INSTALL_CPU = 'pip install "biozoo[cpu]"'
 INSTALL_GPU = 'pip install "biozoo[gpu]"'
-CLASH = (
-    "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files, which "
-    "can remove CUDA. Remove both, then install one: "
-    f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL_CPU} or {INSTALL_GPU}"
-)
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_FLAVOURS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 
 #: ONNX Runtime's element types as numpy's.
 _DTYPES = {
@@ -72,11 +74,11 @@ class OnnxBackend(Backend):
         says what is wrong.
         """
         install = INSTALL_GPU if machine.cuda else INSTALL_CPU
-        flavours = [name for name in _FLAVOURS if machine.has(name)]
+        flavours = [name for name in ONNX_RUNTIMES if machine.has(name)]
         if not flavours:
             return Availability(False, "onnxruntime is not installed", install=install)
         if len(flavours) > 1:
-            return Availability(True, CLASH, ("cpu",), install)
+            return Availability(True, _clash(flavours), ("cpu",), install)
         if flavours == ["onnxruntime-gpu"] and machine.cuda:
             return Availability(True, "", ("cuda", "cpu"))
         if machine.cuda:
@@ -217,9 +219,20 @@ def _import_onnxruntime() -> Any:
         # What is left when one of two overlapping installations was removed.
         raise BackendError(
             "onnxruntime's files are incomplete, as happens when one of onnxruntime and "
-            f"onnxruntime-gpu was removed. {CLASH}"
+            "onnxruntime-gpu was removed while both were installed. Remove what is left and "
+            f"install one: {INSTALL_CPU} or {INSTALL_GPU}"
         )
     return onnxruntime
+
+
+def _clash(flavours: Iterable[str]) -> str:
+    """What is wrong with several builds of ONNX Runtime at once, and what to do."""
+    names = list(flavours)
+    return (
+        f"{' and '.join(names)} are both installed and overwrite each other's files, which can "
+        f"remove CUDA. Remove both, then install one: pip uninstall -y {' '.join(names)}, then "
+        f"{INSTALL_CPU} or {INSTALL_GPU}"
+    )
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
@@ -240,8 +253,10 @@ def _open_session(ort: Any, path: Path, model: str, device: str, threads: int) -
     """An inference session on `device` and nothing else."""
     if is_cuda(device):
         if _CUDA not in ort.get_available_providers():
-            flavours = installed(_FLAVOURS)
-            why = CLASH if len(flavours) > 1 else "this onnxruntime is built without CUDA"
+            flavours = installed(ONNX_RUNTIMES)
+            why = (
+                _clash(flavours) if len(flavours) > 1 else "this onnxruntime is built without CUDA"
+            )
             raise DeviceError(
                 device=device,
                 why=why,

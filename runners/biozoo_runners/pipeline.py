@@ -290,21 +290,20 @@ def load(
     import biozoo
 
     from .devices import detect
-    from .selection import Wish, select
+    from .selection import Wish, open_selected, select
 
     start = time.perf_counter()
     if isinstance(package, str | Path):
         package = biozoo.open(package)
-    chosen = select(package, detect(), Wish(device, weights, threads), *known_backends())
-    backend = chosen.backend.open(
-        package, chosen.weights_format, device=chosen.device, threads=threads
-    )
+    wish = Wish(device, weights, threads)
+    chosen = select(package, detect(), wish, *known_backends())
+    backend, why = open_selected(package, chosen, wish)
     try:
         return Runner(
             package,
             backend,
             asked=Asked(device, weights, threads),
-            why=chosen.why,
+            why=why,
             load_seconds=time.perf_counter() - start,
         )
     except BaseException:

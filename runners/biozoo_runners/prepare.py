@@ -190,7 +190,7 @@ def _fits(tensor: TensorGeometry, image: Image) -> bool:
 
 def _fit_one(tensor: TensorGeometry, image: Image, channel: Channel | None) -> FittedInput:
     for a in tensor.axes:
-        if a.kind not in ("batch", "channel") and a.id not in image.axes:
+        if a.id not in ("batch", "channel", *image.axes):
             wanted = [d for d in tensor.dims if d != "batch"]
             if len(image.axes) < len(wanted):
                 wanted = [d for d in wanted if d != "channel"]

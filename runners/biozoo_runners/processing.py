@@ -13,10 +13,10 @@ is applied per tile, the rest on the stitched whole.
 
 What is statistics of what (compare bioimageio.core 0.11):
 
-- A step's statistics are of the tensor at that step, of the whole image. With one such step, as
-  in all but one published model, core computes the same. With several, core takes all of them of
-  the unprocessed input, so that clipping to percentiles and then zero_mean_unit_variance does not
-  give a variance of one there; and it cannot compute statistics of outputs at all.
+- An input's statistics are those of the unprocessed input, of the whole image, also for a later
+  step of the chain: so does core, and a package's test tensors are made with core. (One of the 101
+  published descriptions we have holds two such steps: it clips to percentiles, then normalises.)
+- An output's statistics are of the output at that step. Core cannot compute any.
 - ``reference_tensor`` means the unprocessed input, as the specification says and core does.
 - ``axes`` absent, or with ``batch`` in it, asks for statistics of a dataset. There is no dataset
   at a run: they are taken of the one image, as core does for its first image (core's later images

@@ -1,7 +1,8 @@
 """Which weights, backend and device run a package here, and why every other choice fell away.
 
-A pure function of facts: the package's weights formats, the machine, the person's wish and the
-known backends. Nothing is loaded or tried.
+`select` is a pure function of facts: the package's weights formats, the machine, the person's wish
+and the known backends; nothing is loaded or tried. `open_selected` then loads, and is where an
+``auto`` that cannot have the card it chose goes on with the CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .devices import Machine, cuda_index, is_cuda, parse_device
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
 
-__all__ = ["PREFERENCE", "Rejection", "Selection", "Wish", "select"]
+__all__ = ["PREFERENCE", "Rejection", "Selection", "Wish", "open_selected", "select"]
 
 #: Weights formats, best first. ONNX holds no code and needs no heavy framework.
 PREFERENCE = (
@@ -136,6 +137,35 @@ def select(
     )
 
 
+def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple[Backend, str]:
+    """Load what was selected.
+
+    Returns
+    -------
+    Backend, str
+        The open backend, and why an ``auto`` device became what it is ("" where nothing is to be
+        told): a card may be there and its libraries not, which shows only on loading.
+
+    Raises
+    ------
+    DeviceError
+        The asked device would not be used. With ``auto`` the CPU is taken instead.
+    BackendError
+        The weights cannot be loaded.
+    """
+    threads = wish.threads
+
+    def load(device: str) -> Backend:
+        return chosen.backend.open(package, chosen.weights_format, device=device, threads=threads)
+
+    try:
+        return load(chosen.device), chosen.why
+    except DeviceError as exc:
+        if parse_device(wish.device) != "auto" or chosen.device == "cpu":
+            raise
+        return load("cpu"), f"auto took the CPU: {exc}"
+
+
 def _rank(weights: str) -> tuple[int, str]:
     known = weights in PREFERENCE
     return (PREFERENCE.index(weights) if known else len(PREFERENCE), weights)
@@ -163,7 +193,10 @@ def _device_for(device: str, availability: Availability) -> str | None:
 def _nothing_for(backends: Mapping[str, type[Backend]], failed: Mapping[str, str]) -> str:
     """Why no backend takes a format: which there are, and which failed to load."""
     here = ", ".join(f"{'/'.join(b.weights_formats)} ({b.name})" for b in backends.values())
-    text = f"no backend for it is installed; what can be executed here is {here or 'nothing'}"
+    text = (
+        f"no backend for it is installed; what can be executed here is {here or 'nothing'}. Ask "
+        "the model's author for such weights, or install a plug-in that executes these"
+    )
     return text + "".join(f"; plug-in '{name}' failed: {why}" for name, why in failed.items())
 
 

@@ -159,9 +159,11 @@ class _Builder:
         method: Method = "linear",
         reference: str | None = None,
     ) -> Measure:
-        """A statistic of this tensor before step `i`, or of an unprocessed reference."""
+        """A statistic of an unprocessed input, or of an output before step `i`."""
         if reference is None:
-            return Measure(self.tensor, i, kind, axes, q, method)
+            return Measure(
+                self.tensor, 0 if self.tensor in self.inputs else i, kind, axes, q, method
+            )
         if reference not in self.inputs:
             raise InvalidPackageError(
                 source=self.model,

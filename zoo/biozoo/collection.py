@@ -12,6 +12,7 @@ Drafts are never looked at: anyone may stage one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,13 @@ from typing import Any
 
 from . import rdf as rdfs
 from .download import Client, Progress
-from .errors import BiozooError, CollectionError, HashMismatchError, InvalidPackageError
+from .errors import (
+    BiozooError,
+    CollectionError,
+    HashMismatchError,
+    InvalidPackageError,
+    StorageError,
+)
 from .files import write_atomic
 from .package import version_key
 from .settings import Settings
@@ -36,7 +43,8 @@ __all__ = ["Collection", "Entry", "Index"]
 MAX_INDEX_BYTES = 64 * 2**20
 INDEX_TIMEOUT = 5.0  # seconds without an answer, then the cached index serves
 THREADS = 8
-_RETRY = timedelta(hours=6)  # before a description that could not be had is asked for again
+RETRY = timedelta(hours=6)  # before a description that could not be had is asked for again
+INDEX_RETRY = timedelta(minutes=10)  # the same of an index, while an old one serves
 
 
 @dataclass(frozen=True)
@@ -203,13 +211,16 @@ class Collection:
         return self._raw
 
     def _asked(self, refresh: bool) -> tuple[datetime, Mapping[str, Any], str]:
-        cached = self._cached_index()
+        stored = self._stored_index()
         now = datetime.now(UTC)
+        cached = (_date(stored["fetched"]), stored["index"]) if stored else None
         if cached is not None and not refresh:
             if now - cached[0] < timedelta(days=self.settings.index_days):
                 return (*cached, "")
             if self.settings.offline:
                 return (*cached, f"The index is of {cached[0]:%Y-%m-%d}; the network is off.")
+            if now - _date(stored.get("tried")) < INDEX_RETRY:
+                return (*cached, f"The index is of {cached[0]:%Y-%m-%d}: {stored.get('why', '')}")
         try:
             with Client(self.settings, timeout=INDEX_TIMEOUT) as client:
                 content = client.get(self.settings.index_url, max_bytes=MAX_INDEX_BYTES)
@@ -225,23 +236,26 @@ class Collection:
         except CollectionError as exc:
             failure = exc
         else:
-            write_atomic(
-                self._files[0],
-                json.dumps(
-                    {"fetched": now.isoformat(timespec="seconds"), "index": layout}
-                ).encode(),
-            )
+            self._store_index({"fetched": now.isoformat(timespec="seconds"), "index": layout})
             return now, layout, ""
         if cached is not None:
+            tried = {"tried": now.isoformat(timespec="seconds"), "why": failure.message}
+            self._store_index({**stored, **tried})
             return (*cached, f"The index is of {cached[0]:%Y-%m-%d}: {failure.message}")
         raise failure
 
-    def _cached_index(self) -> tuple[datetime, Mapping[str, Any]] | None:
+    def _stored_index(self) -> dict[str, Any]:
+        """The cached index with its dates, empty where there is none that can be read."""
         try:
             stored = json.loads(self._files[0].read_bytes())
-            return datetime.fromisoformat(stored["fetched"]), stored["index"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        except (OSError, ValueError):
+            return {}
+        good = isinstance(stored, dict) and isinstance(stored.get("index"), dict)
+        return stored if good and "fetched" in stored else {}
+
+    def _store_index(self, stored: Mapping[str, Any]) -> None:
+        with contextlib.suppress(StorageError):  # a home that cannot be written is no reason
+            write_atomic(self._files[0], json.dumps(stored).encode())
 
     # -------------------------------------------------------------------------------- summaries
 
@@ -258,7 +272,8 @@ class Collection:
             known |= self._fetch(wanted, now)
             kept = {e.key for e in entries}
             content = json.dumps({k: v for k, v in known.items() if k in kept})
-            write_atomic(self._files[1], content.encode())
+            with contextlib.suppress(StorageError):
+                write_atomic(self._files[1], content.encode())
         return tuple(_with_summary(e, known.get(e.key)) for e in entries)
 
     def _cached_summaries(self) -> dict[str, dict[str, Any]]:
@@ -326,10 +341,16 @@ def _is_due(stored: Mapping[str, Any] | None, now: datetime) -> bool:
         return True
     if "summary" in stored:
         return False
+    return now - _date(stored.get("tried")) > RETRY
+
+
+def _date(text: Any) -> datetime:
+    """A stored date; one long ago where it cannot be read."""
     try:
-        return now - datetime.fromisoformat(stored["tried"]) > _RETRY
-    except (KeyError, ValueError, TypeError):
-        return True
+        made = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return datetime(2000, 1, 1, tzinfo=UTC)
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
 
 
 def _with_summary(entry: Entry, stored: Mapping[str, Any] | None) -> Entry:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Progress", "beside", "file_name", "is_loopback"]
 
-#: Called with (what, bytes done, bytes in all or None).
+#: Called with (what, bytes done, bytes in all or None). What it raises stops the work, and nothing
+#: half-done is left: raise `Cancelled` to stop on request.
 Progress = Callable[[str, int, int | None], None]
 
 MAX_REDIRECTS = 5

@@ -31,7 +31,6 @@ here, 130: interrupted); `http_status` is what the web routes answer.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -39,6 +38,8 @@ from typing import ClassVar
 
 def closest(word: str, known: Iterable[str], *, n: int = 3) -> list[str]:
     """The up to `n` entries of `known` that look most like `word`, best first."""
+    import difflib
+
     return difflib.get_close_matches(word.lower(), list(known), n=n, cutoff=0.5)
 
 

@@ -20,7 +20,16 @@ from typing import IO
 
 from .errors import BiozooError, StorageError
 
-__all__ = ["CHUNK", "Staging", "check_space", "clean_staging", "copy_file", "sha256_of", "writing"]
+__all__ = [
+    "CHUNK",
+    "Staging",
+    "check_space",
+    "clean_staging",
+    "copy_file",
+    "sha256_of",
+    "write_atomic",
+    "writing",
+]
 
 CHUNK = 2**20
 

@@ -84,6 +84,7 @@ def fill(
 
 def _fill(place: Place, target: Path, settings: Settings, progress: Progress | None) -> Record:
     if place.kind == "folder" and place.path is not None:
+        rdfs.read(place.path / place.rdf if place.rdf else rdfs.find_rdf(place.path))
         files = _copy_folder(place.path, target, settings)
     elif place.kind == "zip" and place.path is not None:
         files = _unpack(place.path, target, settings, place.source, progress)

@@ -185,9 +185,9 @@ class ModelPackage:
             raise InvalidPackageError(source=self.rdf, fields={text: fault})
         if (link := self._links.get(text)) is None and rdfs.is_url(text):
             raise MissingFileError(
-                what=f"Model '{self.id}': on this machine, {text}",
-                path="",
-                hint="It is a file on the network; zoo add the model to download it.",
+                what="On this machine, file",
+                path=text,
+                hint=f"It is on the network only: zoo add {self.source} downloads it.",
             )
         path = self.root / (link or text)
         if not path.is_file():
@@ -275,7 +275,11 @@ def check_files(package: ModelPackage, *, hashes: bool = True) -> None:
     for ref in rdfs.file_refs(package.raw):
         name = package._links.get(ref.source, ref.source)
         if ref.sha256 is not None and not rdfs.is_url(name):
-            got = sha256_of(package.root / name)
+            try:
+                got = sha256_of(package.root / name)
+            except OSError as exc:
+                fault = f"file '{name}' cannot be read ({exc.strerror})"
+                raise InvalidPackageError(source=package.rdf, fields={ref.field: fault}) from exc
             if got != ref.sha256:
                 raise HashMismatchError(file=package.root / name, expected=ref.sha256, got=got)
 

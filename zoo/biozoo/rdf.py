@@ -70,7 +70,14 @@ def find_rdf(folder: Path) -> Path:
     for name in NAMES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(p for p in folder.iterdir() if p.name.endswith(SUFFIXES) and p.is_file())
+    try:
+        found = sorted(p for p in folder.iterdir() if p.name.endswith(SUFFIXES) and p.is_file())
+    except OSError as exc:
+        raise InvalidPackageError(
+            source=folder,
+            why=f"it cannot be read ({exc.strerror}).",
+            hint="Ask for the permission.",
+        ) from exc
     if len(found) == 1:
         return found[0]
     why = (
@@ -89,6 +96,10 @@ def read(path: Path) -> Raw:
         content = path.read_bytes()
     except FileNotFoundError as exc:
         raise MissingFileError(what="The description", path=path) from exc
+    except OSError as exc:
+        raise InvalidPackageError(
+            source=path, why=f"it cannot be read ({exc.strerror}).", hint="Ask for the permission."
+        ) from exc
     return parse(content, source=path)
 
 

@@ -11,13 +11,15 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from . import archive
 from . import rdf as rdfs
 from .download import Progress, check_url
 from .errors import CollectionError, InvalidPackageError, MissingFileError, NotFoundError
-from .files import Staging, sha256_of, write_atomic, writing
+from .files import Staging, check_space, copy_file, sha256_of, write_atomic, writing
 from .filling import Place, fill
 from .package import (
     ModelPackage,
@@ -30,7 +32,7 @@ from .records import RECORD, Record
 from .settings import Settings
 from .summary import slug
 
-__all__ = ["find_here", "locate", "open_package"]
+__all__ = ["copy_cached", "find_here", "locate", "open_package"]
 
 
 def open_package(
@@ -86,7 +88,10 @@ def locate(source: str | Path, settings: Settings) -> ModelPackage | Place:
     text = str(source).strip()
     name, _, version = text.partition("@")
     if not isinstance(source, Path):
-        if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+://", text):
+        if named := _named_by_page(text):
+            text = named
+            name, _, version = text.partition("@")
+        elif re.match(r"^[A-Za-z][A-Za-z0-9+.-]+://", text):
             check_url(text)
             return Place("url", text, url=text)
         if here := find_here(name, version or None, settings):
@@ -124,6 +129,18 @@ def find_here(name: str, version: str | None, settings: Settings) -> ModelPackag
     ]
     found = [p for p in found if version in (None, p.version, p.summary.version)]
     return max(found, key=lambda p: version_key(p.version), default=None)
+
+
+def _named_by_page(text: str) -> str:
+    """The id in the address of a page that people copy, "" for any other address."""
+    for page in (
+        r"^https?://(?:dx\.)?doi\.org/(10\.\d+/\S+)$",
+        r"^https://bioimage\.io/#/\S*[?&]id=([^&\s]+)",
+        r"^https://bioimage\.io/#/artifacts/([^?&\s]+)",
+    ):
+        if found := re.match(page, text):
+            return unquote(found[1])
+    return ""
 
 
 def _looks_like_path(text: str) -> bool:
@@ -184,6 +201,34 @@ def _cached(
             shutil.rmtree(packages / key, ignore_errors=True)
     write_atomic(pointer, json.dumps({"source": place.source, "key": key}).encode())
     return ModelPackage.from_record(packages / key)
+
+
+def copy_cached(place: Place, target: Path, settings: Settings) -> Record | None:
+    """Fill `target` from the cache where it holds this version of a collection's model, whole and
+    as it was; None, and nothing of use in `target`, where not.
+
+    Other addresses are not taken from the cache to be installed: what is behind them may change.
+    """
+    if place.entry is None or not place.entry.sha256:
+        return None
+    pointer = settings.cache / "sources" / f"{_source_key(place, settings)}.json"
+    package = _pointed(pointer, settings.cache / "packages")
+    if package is None or package.record is None:
+        return None
+    check_space(target, package.size)
+    with writing(target):
+        for name, file in package.record.files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            with (package.root / name).open("rb") as source:
+                if copy_file(source, target / name) != (file.size, file.sha256):
+                    shutil.rmtree(target)
+                    target.mkdir()
+                    return None
+    return replace(
+        package.record,
+        source=place.source,
+        added=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _source_key(place: Place, settings: Settings) -> str:

@@ -108,7 +108,9 @@ class Zoo:
             return place
         with Staging(self.models) as staging:
             self._clean_trash()
-            record = fill(place, staging.path, self.settings, progress=progress)
+            record = sources.copy_cached(place, staging.path, self.settings) or fill(
+                place, staging.path, self.settings, progress=progress
+            )
             self._validate(record, staging.path, str(source))
             with writing(staging.path):
                 (staging.path / RECORD).write_bytes(record.to_json())

@@ -7,12 +7,8 @@ else an error) and returns the `Image`; `Image.read` fetches only the pixels tha
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
-import re
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -23,12 +19,12 @@ from numpy.typing import NDArray
 from biozoo.axes import CANONICAL, letters, parse_axes
 from biozoo.errors import (
     AxesError,
-    BiozooError,
     ImageReadError,
-    MissingDependencyError,
     OutOfMemoryError,
     UsageError,
 )
+
+from .decoding import reading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 AxesSource = Literal["metadata", "given", "format"]
 Index = int | slice
 RGB = ("red", "green", "blue")
-# How decoders word that a file is too short.
-_ENDS_EARLY = re.compile(r"truncated|\bEOF\b|greater than file size|failed to read \d+ bytes", re.I)
 
 
 @runtime_checkable
@@ -385,34 +379,3 @@ def image_name(path: Path) -> str:
     """The file's name without what says its format: "cells.ome.tif" -> "cells"."""
     stem = path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem
-
-
-@contextlib.contextmanager
-def reading(path: Path | None, what: str = "") -> Iterator[None]:
-    """Turn what decoders raise into an `ImageReadError` that says why in plain words."""
-    try:
-        yield
-    except (BiozooError, MemoryError):
-        raise
-    except Exception as exc:  # a damaged file can make a decoder raise anything
-        if path is None:
-            raise
-        if "imagecodecs" in str(exc):
-            raise MissingDependencyError(
-                what=f"Reading {path}", library="imagecodecs", install="pip install imagecodecs"
-            ) from exc
-        if isinstance(exc, OSError) and exc.errno in (errno.EACCES, errno.EPERM):
-            raise ImageReadError(path=path, why="there is no permission to read it.") from exc
-        if isinstance(exc, struct.error | EOFError) or _ENDS_EARLY.search(str(exc)):
-            raise ImageReadError(
-                path=path,
-                why="it is truncated: the file ends before its content does.",
-                hint="Copy or download it again.",
-            ) from exc
-        why = f"{type(exc).__name__}: {exc}".strip().rstrip(".:")
-        raise ImageReadError(
-            path=path,
-            why=f"{what or 'its content cannot be decoded'} ({why}).",
-            hint="The file is damaged or of a kind that biozoo does not know; "
-            "open it in Fiji and save it as OME-TIFF, or get it again from its source.",
-        ) from exc

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Image, Index, describe, reading
+from .base import Image, Index, describe
+from .decoding import reading
 
 
 class NpyReader:

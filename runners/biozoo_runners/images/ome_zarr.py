@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from biozoo.axes import IDS, LETTERS
 from biozoo.errors import ImageReadError
 
-from .base import Image, Index, choose_scene, describe, image_name, reading, scene_notes
+from .base import Image, Index, choose_scene, describe, image_name, scene_notes
+from .decoding import reading
 from .units import unit_word
 
 _MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from biozoo.errors import ImageReadError
 
-from .base import RGB, Image, Index, describe, reading
+from .base import RGB, Image, Index, describe
+from .decoding import reading
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}

@@ -10,7 +10,8 @@ from pathlib import Path
 from biozoo.errors import ImageReadError, MissingFileError
 
 from . import npy, ome_zarr, raster, tiff
-from .base import Image, ImageReader, reading
+from .base import Image, ImageReader
+from .decoding import reading
 
 GROUP = "biozoo.images"
 #: Also named as entry points; listed here so that opening a TIFF need not search all packages.

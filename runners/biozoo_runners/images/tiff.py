@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from biozoo.errors import ImageReadError
 
-from .base import RGB, Image, Index, choose_scene, describe, reading, scene_notes
+from .base import RGB, Image, Index, choose_scene, describe, scene_notes
+from .decoding import reading
 from .tiff_metadata import Metadata, imagej_metadata, ome_metadata
 from .tiff_region import PageRegion, read_boxed
 

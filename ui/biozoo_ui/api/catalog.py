@@ -53,10 +53,18 @@ class Catalog:
         self._lock = threading.Lock()
 
     def packages(self) -> list[ModelPackage]:
-        """Every model, the built-in ones first; read anew, since `zoo add` may run beside."""
+        """Every model in its newest version, the built-in ones first.
+
+        Read anew each time, since `zoo add` may run beside.
+        """
         import biozoo
 
-        return list(biozoo.list_packages(settings=self._settings))
+        newest: dict[str, ModelPackage] = {}
+        for package in biozoo.list_packages(settings=self._settings):  # versions rise
+            known = newest.get(package.id)
+            if known is None or known.origin != "built-in":
+                newest[package.id] = package
+        return list(newest.values())
 
     def package(self, model_id: str) -> ModelPackage:
         """The newest version of this model.
@@ -66,13 +74,10 @@ class Catalog:
         NotFoundError
             For an id that the zoo does not hold. Paths and addresses are no ids.
         """
-        packages = self.packages()
-        for package in packages:
-            if package.id == model_id:
-                return package
-        raise NotFoundError(
-            kind="model", got=model_id, known=[p.id for p in packages], hint="See zoo list."
-        )
+        packages = {package.id: package for package in self.packages()}
+        if model_id in packages:
+            return packages[model_id]
+        raise NotFoundError(kind="model", got=model_id, known=packages, hint="See zoo list.")
 
     def entries(self) -> list[Entry]:
         """A card for every model."""
@@ -140,15 +145,14 @@ COVER_TYPES = {
 
 
 def _verdict(package: ModelPackage) -> Verdict:
-    from biozoo import plugins
     from biozoo_runners.devices import detect
+    from biozoo_runners.pipeline import known_backends
     from biozoo_runners.selection import Wish, select
 
     if package.trust == "untrusted code":
         return Verdict(False, "it would run its author's code, which nobody has allowed")
-    backends = plugins.load_group("biozoo.backends")
     try:
-        selection = select(package, detect(), Wish(), backends.loaded, backends.failed)
+        selection = select(package, detect(), Wish(), *known_backends())
     except NoBackendError as exc:
         return Verdict(False, "; ".join(f"{what}: {why}" for what, why in exc.reasons.items()))
     except BiozooError as exc:

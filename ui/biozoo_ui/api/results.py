@@ -12,6 +12,7 @@ from .layers import Layer
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from biozoo_runners import Image, Result
 
     from .runs import RunRequest

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from biozoo.errors import MissingFileError, NotFoundError
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
+
+from biozoo.errors import MissingFileError, NotFoundError
 
 from .catalog import COVER_TYPES
 from .runs import Run

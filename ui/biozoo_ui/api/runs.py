@@ -64,8 +64,8 @@ class RunRequest:
         if self.axes:
             words += ["--axes", self.axes]
         if self.channel is not None:
-            several = isinstance(self.channel, tuple)
-            words += ["--channel", ",".join(map(str, self.channel)) if several else str(self.channel)]
+            chosen = self.channel if isinstance(self.channel, tuple) else (self.channel,)
+            words += ["--channel", ",".join(map(str, chosen))]
         return "\n".join(filter(None, (self.sample_command, shlex.join(words))))
 
 
@@ -251,4 +251,5 @@ def _load(package: ModelPackage) -> Runner:
 def _log_unforeseen(run: Run) -> None:
     import logging
 
-    logging.getLogger(__name__).exception("run of %s on %s", run.request.package.id, run.request.name)
+    request = run.request
+    logging.getLogger(__name__).exception("run of %s on %s", request.package.id, request.name)

@@ -1,4 +1,4 @@
-"""An image to try a model on: simulated where biozoo can, else the one the package was tested with."""
+"""An image to try a model on: simulated, or the one that the package was tested with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from biozoo.axes import letters
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -55,10 +53,10 @@ def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
 def _simulated(name: str, folder: Path) -> SampleImage:
     path = folder / SIMULATED_NAME
     if not path.exists():
-        from biozoo.samples import simulate_nuclei
-        from biozoo_runners import Image, write_image
-
         import xarray as xr
+
+        from biozoo.samples import simulate_nuclei
+        from biozoo_runners import write_image
 
         sample = simulate_nuclei()
         data = xr.DataArray(
@@ -77,9 +75,9 @@ def _simulated(name: str, folder: Path) -> SampleImage:
 
 
 def _tested(package: ModelPackage, folder: Path) -> SampleImage:
-    from biozoo_runners import write_image
-
     import xarray as xr
+
+    from biozoo_runners import write_image
 
     files: dict[str, Path] = {}
     for tensor in package.descr.inputs:

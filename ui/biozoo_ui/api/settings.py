@@ -49,7 +49,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < 12:
-            raise UsageError("The token is too short to keep anyone out: use 12 characters or more.")
+            raise UsageError("The token is too short to keep anyone out: use 12 characters.")
         if not self.token and not is_loopback(self.host):
             raise UsageError(
                 f"The address {self.host} can be reached from other machines, and nothing would "

@@ -69,7 +69,8 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
     undecided = bool(channels) and chosen.channel is None
     if undecided:
         which = "one channel" if wanted == 1 else f"{wanted} channels"
-        verdict = f"The model takes {which}, this image has {len(image.channel_names)}: choose below."
+        count = len(image.channel_names)
+        verdict = f"The model takes {which}, this image has {count}: choose below."
     elif report.ok:
         verdict = "It runs here, and the image fits."
     else:
@@ -86,8 +87,8 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
             {
                 "status": item.status,
                 "topic": item.topic.capitalize(),
-                "what": _sentence_case(chosen.own_words(item.what)),
-                "todo": _sentence_case(item.todo),
+                "what": chosen.own_words(item.what),
+                "todo": item.todo,
             }
             for item in report.items
             if not (undecided and item.topic == "channels")  # the verdict asks for it
@@ -141,9 +142,3 @@ def _preview(image: Image, state: ServerState) -> str:
     name = f"{secrets.token_hex(8)}.png"
     (state.previews / name).write_bytes(picture_of(image))
     return f"api/previews/{name}"
-
-
-def _sentence_case(text: str) -> str:
-    """The first letter as at the start of a sentence; file and type names are left alone."""
-    first = text.split(" ", 1)[0]
-    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text

@@ -5,6 +5,7 @@ Handlers are plain functions: Gradio runs them in threads, so a slow one blocks 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import gradio as gr
+from markupsafe import Markup
+
 from biozoo.errors import BiozooError, NotFoundError
 from biozoo_model_cards import ModelCard
 from biozoo_model_cards.words import file_size
-from markupsafe import Markup
 
 from ..api.routes import package_picture
 from ..api.runs import Run, RunRequest
@@ -53,9 +55,7 @@ class Handlers:
         page.load(self.first, **{**asks, "outputs": [*below, parts["cards"]]})
         started = parts["sample"].click(self.use_sample, **asks)
         started.then(self.run, **asks, concurrency_limit=8)
-        parts["upload"].upload(
-            self.use_upload, **{**asks, "inputs": [session, parts["upload"]]}
-        )
+        parts["upload"].upload(self.use_upload, **{**asks, "inputs": [session, parts["upload"]]})
         parts["upload"].clear(self.forget_upload, **asks)
         parts["axes"].submit(self.use_axes, **{**asks, "inputs": [session, parts["axes"]]})
         for name in ("channel", "channels"):
@@ -84,8 +84,9 @@ class Handlers:
                 return {**cards, **self._open(entry.id)}
         return {**cards, self._session: session}
 
-    def choose(self, session: Session, event: gr.EventData) -> Updates:
+    def choose(self, session: Session, event: gr.EventData, request: gr.Request) -> Updates:
         """Open the model whose card was chosen."""
+        self.leave(request)
         return self._open(str(event.id))
 
     def _open(self, model_id: str) -> Updates:
@@ -130,28 +131,34 @@ class Handlers:
 
     # --------------------------------------------------------------------------------- 2 check
 
-    def use_sample(self, session: Session) -> Updates:
+    def use_sample(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Take the model's sample as the image."""
+        self.leave(request)
+        yield {**self._looking(), self._parts["upload"]: gr.update(value=None)}
         try:
             package = self._state.catalog.package(session.model)
             sample = sample_image(package, self._state.samples)
         except BiozooError as exc:
-            return self._refuse(session, exc.message)
+            yield self._refuse(session, exc.message)
+            return
         chosen = ChosenImage(sample.image, sample.name, sample.about, sample.command)
-        return {
-            **self._check(replace(session, image=chosen)),
-            self._parts["upload"]: gr.update(value=None),
-        }
+        yield self._check(replace(session, image=chosen))
 
-    def use_upload(self, session: Session, file: str | None) -> Updates:
+    def use_upload(
+        self, session: Session, file: str | None, request: gr.Request
+    ) -> Iterator[Updates]:
         """Take an uploaded file as the image, untouched."""
         if not file:
-            return self.forget_upload(session)
+            yield self.forget_upload(session, request)
+            return
+        self.leave(request)
+        yield self._looking()
         path = Path(file)
-        return self._check(replace(session, image=ChosenImage(path, path.name)))
+        yield self._check(replace(session, image=ChosenImage(path, path.name)))
 
-    def forget_upload(self, session: Session) -> Updates:
+    def forget_upload(self, session: Session, request: gr.Request) -> Updates:
         """Go back to having no image."""
+        self.leave(request)
         return {
             **self._without_image(),
             self._session: replace(session, image=None, checked=False),
@@ -164,9 +171,7 @@ class Handlers:
         image = replace(session.image, axes=text.strip() or None, channel=None)
         return self._check(replace(session, image=image))
 
-    def use_channel(
-        self, session: Session, channel: int | str | list[int] | None
-    ) -> Updates:
+    def use_channel(self, session: Session, channel: int | str | list[int] | None) -> Updates:
         """Take the channel, or the channels, that were chosen."""
         if session.image is None:
             return {self._session: session}
@@ -229,7 +234,8 @@ class Handlers:
                 sample_command=chosen.command,
             )
         )
-        self._active[str(request.session_hash)] = run
+        page = str(request.session_hash)
+        self._active[page] = run
         try:
             yield {
                 self._session: replace(session, run=run.id),
@@ -238,15 +244,16 @@ class Handlers:
                 parts["result"]: "",
                 parts["progress"]: _progress(run),
             }
-            while not run.wait(POLL_SECONDS):
+            while not run.wait(POLL_SECONDS) and self._active.get(page) is run:
                 yield {parts["progress"]: _progress(run)}
-            yield {
-                parts["run"]: gr.update(visible=True, interactive=True),
-                parts["cancel"]: gr.update(visible=False),
-                **self._finished(run, chosen),
-            }
+            if self._active.get(page) is run:  # else the page has gone on to something else
+                yield {
+                    parts["run"]: gr.update(visible=True, interactive=True),
+                    parts["cancel"]: gr.update(visible=False),
+                    **self._finished(run, chosen),
+                }
         finally:
-            run.cancel()  # the page was closed while it ran; nothing once it is done
+            run.cancel()  # where the page was closed while it ran; nothing once it is done
 
     def _finished(self, run: Run, chosen: ChosenImage) -> Updates:
         parts = self._parts
@@ -266,14 +273,12 @@ class Handlers:
 
     def cancel(self, session: Session) -> Updates:
         """Ask the run of this page to stop."""
-        try:
+        with contextlib.suppress(NotFoundError):  # it has ended, and its files are gone
             self._state.runs.get(session.run).cancel()
-        except NotFoundError:  # it has ended, and its files are gone
-            pass
         return {self._parts["cancel"]: gr.update(interactive=False)}
 
     def leave(self, request: gr.Request) -> None:
-        """Stop what the page that is closed has started."""
+        """Stop what the page has started: it was closed, or goes on to something else."""
         run = self._active.pop(str(request.session_hash), None)
         if run is not None:
             run.cancel()
@@ -294,6 +299,11 @@ class Handlers:
             parts["progress"]: "",
             parts["result"]: "",
         }
+
+    def _looking(self) -> Updates:
+        """What stands there until the check is done; the first one takes seconds."""
+        html = _sentence("note", "Looking at the image...")
+        return {**self._without_image(), self._parts["checked"]: html}
 
     def _refuse(self, session: Session, sentence: str) -> Updates:
         """No image, and the reason in its place."""

@@ -11,6 +11,7 @@ from .render import render
 from .session import Session
 
 if TYPE_CHECKING:
+    import gradio as gr
     from fastapi import FastAPI
 
     from ..api.state import ServerState
@@ -69,12 +70,15 @@ def build_page(state: ServerState) -> gr.Blocks:
 
     handlers = Handlers(state)
 
-    with gr.Blocks(title="biozoo", fill_width=True, analytics_enabled=False) as page:
+    page = gr.Blocks(title="biozoo", fill_width=True, analytics_enabled=False)
+    with page:
         session = gr.State(Session())
         gr.HTML(render("header"), apply_default_css=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="browse", min_width=280):
-                cards = gr.HTML(handlers.cards(), js_on_load=_script("cards"), apply_default_css=False)
+                cards = gr.HTML(
+                    handlers.cards(), js_on_load=_script("cards"), apply_default_css=False
+                )
             with gr.Column(elem_id="work", min_width=280):
                 model = gr.HTML(handlers.nothing_chosen(), apply_default_css=False)
                 with gr.Column(elem_id="steps", visible=False) as steps:

@@ -106,3 +106,13 @@ def _announce(server: object, address: str, open_browser: bool) -> None:
     if open_browser:
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)
+    _warm_up()
+
+
+def _warm_up() -> None:
+    """Import in the background what the first check needs; it would wait seconds for it."""
+    from importlib import import_module
+
+    for module in ("bioimageio.spec.model.v0_5", "xarray", "tifffile", "biozoo_runners.check"):
+        with contextlib.suppress(ImportError):
+            import_module(module)

@@ -20,7 +20,7 @@ INSTANCES = {
     "foreground": "foreground",
     "distance": "distance",
     "foreground_threshold": 0.5,
-    "seed_threshold": 0.5,
+    "seed_threshold": 0.6,
     "min_size": 16,
     "fill_holes": True,
     "smoothing": 0.7,
