@@ -3,6 +3,7 @@
 loopback.files["/model.zip"] = archive.read_bytes()
 loopback.redirects["/old.zip"] = loopback.url("/model.zip")
 loopback.cut["/model.zip"] = 100          # the connection breaks after 100 bytes
+loopback.unsized.add("/model.zip")        # its length is not told
 stalled = loopback.stall("/model.zip")    # half of it, then nothing until released
 stalled.reached.wait(); ...; stalled.release.set()
 loopback.requests                         # what was asked for, in order
@@ -31,6 +32,7 @@ class Loopback:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.cut: dict[str, int] = {}
+        self.unsized: set[str] = set()
         self.stalls: dict[str, Stall] = {}
         self.requests: list[str] = []
         loopback = self
@@ -87,7 +89,8 @@ class Loopback:
             request.send_error(404)
             return
         request.send_response(200)
-        request.send_header("Content-Length", str(len(content)))
+        if path not in self.unsized:
+            request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         try:
             if path in self.stalls:

@@ -208,7 +208,9 @@ def test_a_run_leaves_labels_maps_pictures_and_its_command(
     try:
         run = _wait(
             runs,
-            RunRequest(package, sample.image, sample.name, sample_command=sample.command),
+            RunRequest(
+                package, sample.image, sample.name, sample=True, sample_command=sample.command
+            ),
         )
     finally:
         runs.close()
@@ -220,6 +222,7 @@ def test_a_run_leaves_labels_maps_pictures_and_its_command(
     assert [d.file for d in run.outcome.downloads] == [
         "cells.labels.ome.tif",
         "cells.probability.ome.tif",
+        "cells.ome.tif",
     ]
     assert run.outcome.command == (
         "zoo sample nuclei -o cells.ome.tif\nzoo run nuclei-fluo cells.ome.tif -o out/"
@@ -276,13 +279,17 @@ class _Fake:
         raise AssertionError("nobody stopped it")
 
 
+def _runs(folder: Path, load: Any, **options: int) -> Runs:
+    return Runs(folder, load=load, **options)
+
+
 def _request(zoo: Settings) -> RunRequest:
     return RunRequest(Catalog(zoo).package("tiny"), Path("x.tif"), "x.tif")
 
 
 def test_cancel_stops_the_runner_and_leaves_nothing(zoo: Settings, tmp_path: Path) -> None:
     fake = _Fake()
-    runs = Runs(tmp_path, load=lambda _: fake)  # type: ignore[arg-type, return-value]
+    runs = _runs(tmp_path, lambda _: fake)
     run = runs.start(_request(zoo))
     while run.seconds_left is None:
         time.sleep(0.005)
@@ -298,7 +305,7 @@ def test_cancel_stops_the_runner_and_leaves_nothing(zoo: Settings, tmp_path: Pat
 
 def test_closing_the_server_stops_what_runs_and_what_waits(zoo: Settings, tmp_path: Path) -> None:
     fake = _Fake()
-    runs = Runs(tmp_path, load=lambda _: fake)  # type: ignore[arg-type, return-value]
+    runs = _runs(tmp_path, lambda _: fake)
     first, second = runs.start(_request(zoo)), runs.start(_request(zoo))
     while first.progress is None:
         time.sleep(0.005)
@@ -315,7 +322,7 @@ def test_an_error_is_its_sentence_and_an_unforeseen_one_ends_the_run_too(
         (BackendError("The network failed."), "The network failed."),
         (ZeroDivisionError("oh"), "nobody foresaw: ZeroDivisionError"),
     ):
-        runs = Runs(tmp_path, load=lambda _, e=error: _Fake(e))  # type: ignore[misc]
+        runs = _runs(tmp_path, lambda _, e=error: _Fake(e))
         run = _wait(runs, _request(zoo))
         assert run.state == "failed"
         assert sentence in run.error
@@ -323,7 +330,7 @@ def test_an_error_is_its_sentence_and_an_unforeseen_one_ends_the_run_too(
 
 
 def test_old_runs_lose_their_files(zoo: Settings, tmp_path: Path) -> None:
-    runs = Runs(tmp_path, kept=1, load=lambda _: _Fake(BackendError("no")))  # type: ignore[misc, return-value]
+    runs = _runs(tmp_path, lambda _: _Fake(BackendError("no")), kept=1)
     old = [_wait(runs, _request(zoo)) for _ in range(3)]
     assert runs.get(old[-1].id) is old[-1]
     with pytest.raises(NotFoundError, match="run it again"):
@@ -340,7 +347,7 @@ def test_few_models_stay_loaded(zoo: Settings, tmp_path: Path) -> None:
         made.append(_Fake(BackendError("no")))
         return made[-1]
 
-    runs = Runs(tmp_path, loaded=1, load=load)  # type: ignore[arg-type]
+    runs = _runs(tmp_path, load, loaded=1)
     other = RunRequest(Catalog(zoo).package("hostile"), Path("x.tif"), "x.tif")
     for request in (_request(zoo), _request(zoo), other, _request(zoo)):
         _wait(runs, request)
@@ -390,3 +397,20 @@ def test_values_from_0_to_1_go_from_clear_to_solid() -> None:
     values = np.array([[0, 0.5, 1, np.nan]], np.float32)
     alpha = np.asarray(Image.open(io.BytesIO(layers.value_map(values))).convert("RGBA"))[..., 3]
     assert alpha.tolist() == [[0, 127, 255, 0]]
+
+
+def test_the_sample_of_any_model_runs_and_its_command_is_complete(
+    zoo: Settings, tmp_path: Path
+) -> None:
+    """Also where it takes several images: each is offered, and named in the command."""
+    source = make_package(tmp_path / "two", id="two", inputs=2, outputs=2, validate=False)
+    package = Zoo(zoo).add(source)
+    sample = sample_image(package, tmp_path / "samples")
+    runs = Runs(tmp_path / "runs")
+    run = _wait(runs, RunRequest(package, sample.image, sample.name, sample=True))
+    runs.close()
+    Zoo(zoo).remove("two")
+    assert run.outcome is not None, run.error
+    assert {d.file for d in run.outcome.downloads} >= {"two.raw.ome.tif", "two.raw1.ome.tif"}
+    assert run.outcome.command == ("zoo run two raw=two.raw.ome.tif raw1=two.raw1.ome.tif -o out/")
+    assert len(run.outcome.layers) == 2

@@ -231,6 +231,13 @@ def test_a_model_whose_description_cannot_be_had_stays_with_its_id(
     assert len(loopback.requests) == asked
 
 
+def test_a_description_that_was_changed_is_not_shown(one: Path, loopback: Loopback) -> None:
+    loopback.files["/kind-blur/v0/rdf.yaml"] += b"\n# changed\n"
+    (entry,) = Collection().latest()
+    assert "is not the one described" in entry.note
+    assert entry.summary.name == ""
+
+
 def test_a_description_at_two_addresses_is_taken_from_the_one_that_answers(
     one: Path, loopback: Loopback
 ) -> None:

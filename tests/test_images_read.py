@@ -383,6 +383,17 @@ def test_a_truncated_tiff_is_an_error(
     assert not [r for r in caplog.records if r.name == "tifffile"]
 
 
+@pytest.mark.parametrize("layout", ["plain", "compressed tiles"])
+def test_a_truncated_tiff_is_told_when_it_is_opened(tmp_path: Path, layout: str) -> None:
+    """Before any pixel is read, with both sizes: a batch can skip it at once."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels(200, 200), **LAYOUTS[layout])
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size - 1000])
+    with pytest.raises(ImageReadError, match=rf"truncated.*byte {size:,}.* has {size - 1000:,}"):
+        open_image(path)
+
+
 def test_other_readers_log_messages_are_left_alone(tmp_path: Path) -> None:
     """Only what tifffile says during our reads is kept off the screen."""
     tifffile.imwrite(tmp_path / "a.tif", pixels(20, 30))
@@ -575,6 +586,16 @@ def test_ome_zarr_scale_one_without_unit_is_unknown(tmp_path: Path) -> None:
     image = open_image(path)
     assert image.pixel_size == {"x": 0.5}
     assert image.unit == {}
+
+
+def test_ome_zarr_scales_of_level_and_image_are_multiplied(tmp_path: Path) -> None:
+    """Both may be given; 0.5 names the second one as the place for what all levels share."""
+    path = ome_zarr(tmp_path / "a.zarr", pixels(8, 9), CZYX[2:], scale=[1.0, 2.0])
+    node = json.loads((path / "zarr.json").read_text())
+    common = [{"type": "scale", "scale": [0.25, 0.25]}]
+    node["attributes"]["ome"]["multiscales"][0]["coordinateTransformations"] = common
+    (path / "zarr.json").write_text(json.dumps(node))
+    assert open_image(path).pixel_size == {"y": 0.25, "x": 0.5}
 
 
 def test_ome_zarr_axis_that_biozoo_does_not_know(tmp_path: Path) -> None:

@@ -395,6 +395,26 @@ def test_what_the_network_does_not_give_whole_leaves_nothing(
     _refused(loopback.url("/m/rdf.yaml"), CollectionError, "test_raw.npy", "404")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_larger_than_allowed_is_not_downloaded(
+    folder: Path, loopback: Loopback, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    loopback.files["/tiny.zip"] = zip_package(folder).read_bytes()
+    if not told:
+        loopback.unsized.add("/tiny.zip")
+    assert biozoo.open(loopback.url("/tiny.zip")).verify().ok
+    monkeypatch.setenv("BIOZOO_MAX_GB", str(1000 / 2**30))
+    with pytest.raises(CollectionError, match=r"larger than the .* GB allowed"):
+        biozoo.open(loopback.url("/tiny.zip"), refresh=True)
+
+
+def test_a_model_that_another_is_the_input_of_is_not_looked_up(folder: Path) -> None:
+    rdf = read_rdf(folder)
+    rdf["inputs"][0]["output_of"] = "affable-shark"
+    change_rdf(folder, inputs=rdf["inputs"])
+    assert biozoo.open(folder).descr.inputs[0].output_of is None
+
+
 def test_an_address_may_not_lead_elsewhere_than_https(loopback: Loopback) -> None:
     loopback.redirects["/a.zip"] = "http://example.com/a.zip"
     _refused(loopback.url("/a.zip"), CollectionError, "only https addresses are followed")

@@ -442,9 +442,9 @@ def test_listing_reads_records_only_and_is_quick(tmp_path: Path, biozoo_home: Pa
         (biozoo_home / "models" / f"m{i}" / "1" / "rdf.yaml").unlink()
     import time
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(biozoo.Zoo().packages()) == 201
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.shared

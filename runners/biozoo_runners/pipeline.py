@@ -332,7 +332,7 @@ def plan_notes(plan: TilePlan) -> Iterator[str]:
     """What a user should know of a plan."""
     if plan.padded:
         what = ", ".join(f"{a} from {n} to {to}" for a, (n, to) in plan.padded.items())
-        yield f"the image is smaller than the model takes: padded along {what}, result cropped back"
+        yield f"padded along {what}, sizes that the model takes, and the result cropped back"
     bare = [g.id for g in plan.grid if len(g.starts) > 1 and not g.halo and g.overlap <= 0]
     if bare:
         yield (

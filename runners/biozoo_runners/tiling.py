@@ -178,7 +178,7 @@ class TilePlan:
 
     @cached_property
     def padded(self) -> Mapping[str, tuple[int, int]]:
-        """Axes on which the image is smaller than the model takes: (size, size padded to)."""
+        """Axes on which the image does not fill a tile: (size, size padded to)."""
         return {g.id: (g.size, g.inner) for g in self.grid if g.size < g.inner}
 
     @property

@@ -82,7 +82,7 @@ class Guard:
                 COOKIE,
                 given,
                 httponly=True,
-                samesite="strict",
+                samesite="lax",
                 secure=request.url.scheme == "https",
             )
             return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,9 +80,11 @@ def write_outcome(result: Result, request: RunRequest, folder: Path) -> Outcome:
             objects = layers.count_objects(data)
         shown += _write_layers(name, layers.plane(data), folder)
 
-    source = request.image
-    first = next(iter(source.values())) if isinstance(source, Mapping) else source
-    image = open_image(first, axes=request.axes)
+    if request.sample:  # so that the command line can be tried on it
+        for file in request.files:
+            copy = Path(shutil.copyfile(file, folder / file.name))
+            downloads.append(Download(copy.name, "The sample image", copy.stat().st_size))
+    image = open_image(request.files[0], axes=request.axes)
     (folder / f"{IMAGE}.png").write_bytes(picture_of(image))
     sizes = image.sizes
     return Outcome(
@@ -124,19 +126,19 @@ def _write_layers(name: str, plane: xr.DataArray, folder: Path) -> list[Layer]:
         for i in range(min(plane.sizes["channel"], layers.MAX_MAPS)):
             one = plane.isel(channel=i)
             title = str(one.coords["channel"].item()) if "channel" in one.coords else str(i)
-            made.append(_one_channel(f"{name}-{i}", f"{name}: {title}", one))
+            made.append(_one_channel(f"{name}-{i}", f"{name}: {title}", one, 0.6))
     else:
-        made.append(_one_channel(name, name, plane))
+        made.append(_one_channel(name, name, plane, 1.0))  # as one looks at a restored image
     for layer, png in made:
         (folder / f"{layer.key}.png").write_bytes(png)
     return [layer for layer, _ in made]
 
 
-def _one_channel(key: str, label: str, plane: xr.DataArray) -> tuple[Layer, bytes]:
-    """A map where the values are floats from 0 to 1, else a grey image."""
+def _one_channel(key: str, label: str, plane: xr.DataArray, opacity: float) -> tuple[Layer, bytes]:
+    """A map where the values are floats from 0 to 1, else a grey image of that opacity."""
     from biozoo_runners.images import preview
 
     values = plane.transpose("y", "x").values
     if values.dtype.kind == "f" and values.min() >= 0 and values.max() <= 1:
         return Layer(key, label, "map", 0.7), layers.value_map(values)
-    return Layer(key, label, "image", 1.0), layers.encode(preview(plane))
+    return Layer(key, label, "image", opacity), layers.encode(preview(plane))

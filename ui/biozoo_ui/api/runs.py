@@ -46,8 +46,8 @@ class RunRequest:
         What the user calls the image.
     axes, channel
         Where the image does not say, or has more than the model takes.
-    sample_command
-        How to get the image on the command line where it is a sample.
+    sample, sample_command
+        Whether the image is the model's sample, and how the command line gets the same one.
     """
 
     package: ModelPackage
@@ -55,12 +55,21 @@ class RunRequest:
     name: str
     axes: str | None = None
     channel: int | str | tuple[int, ...] | None = None
+    sample: bool = False
     sample_command: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every image file of it."""
+        return tuple(self.image.values()) if isinstance(self.image, Mapping) else (self.image,)
 
     @property
     def command(self) -> str:
         """The same run on the command line, and before it how to get a sample."""
-        words = ["zoo", "run", self.package.id, self.name, "-o", "out/"]
+        images = [self.name]
+        if isinstance(self.image, Mapping):
+            images = [f"{tensor}={path.name}" for tensor, path in self.image.items()]
+        words = ["zoo", "run", self.package.id, *images, "-o", "out/"]
         if self.axes:
             words += ["--axes", self.axes]
         if self.channel is not None:

@@ -43,53 +43,42 @@ class SampleImage:
 
 def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
     """Write the sample of a package below `folder`, once, and say what it is."""
-    folder = folder / f"{package.id}-{package.version or 0}".replace("/", "_")
+    name = package.id.rpartition("/")[2]
+    folder = folder / f"{name}-{package.version or 0}"
     folder.mkdir(parents=True, exist_ok=True)
     if package.origin == "built-in" and package.id in SIMULATED:
         return _simulated(SIMULATED[package.id], folder)
-    return _tested(package, folder)
+    return _tested(package, name, folder)
 
 
-def _simulated(name: str, folder: Path) -> SampleImage:
+def _simulated(kind: str, folder: Path) -> SampleImage:
     path = folder / SIMULATED_NAME
     if not path.exists():
-        import xarray as xr
-
-        from biozoo.samples import simulate_nuclei
+        from biozoo.samples import simulate
         from biozoo_runners import write_image
 
-        sample = simulate_nuclei()
-        data = xr.DataArray(
-            sample.image,
-            dims=("y", "x"),
-            attrs={
-                "pixel_size": sample.pixel_size,
-                "unit": dict.fromkeys(sample.pixel_size, "micrometer"),
-                "name": name,
-            },
-        )
-        write_image(path, data)
-    return SampleImage(
-        path, path.name, f"zoo sample {name} -o {path.name}", f"simulated {name} under a microscope"
-    )
+        write_image(path, simulate(kind).to_xarray()[0])
+    command = f"zoo sample {kind} -o {path.name}"
+    return SampleImage(path, path.name, command, f"simulated {kind} under a microscope")
 
 
-def _tested(package: ModelPackage, folder: Path) -> SampleImage:
+def _tested(package: ModelPackage, name: str, folder: Path) -> SampleImage:
     import xarray as xr
 
     from biozoo_runners import write_image
 
     files: dict[str, Path] = {}
     for tensor in package.descr.inputs:
-        path = folder / f"{tensor.id}.ome.tif"
+        path = folder / f"{name}.{tensor.id}.ome.tif"
         if not path.exists():
             axes = tuple(str(axis.id) for axis in tensor.axes)
             pixels = np.load(package.path(tensor.test_tensor), allow_pickle=False)
-            data = xr.DataArray(pixels, dims=axes, attrs={"name": str(tensor.id)})
+            data = xr.DataArray(pixels, dims=axes, attrs={"name": path.name})
             if "batch" in axes:
                 data = data.isel(batch=0)
             write_image(path, data)
         files[str(tensor.id)] = path
-    name = f"{package.id} test image"
-    image = next(iter(files.values())) if len(files) == 1 else files
-    return SampleImage(image, name, "", "the image that the model was tested with")
+    first = next(iter(files.values()))
+    about = "the image that the model was tested with"
+    names = ", ".join(path.name for path in files.values())
+    return SampleImage(first if len(files) == 1 else files, names, "", about)

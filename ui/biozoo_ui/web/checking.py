@@ -61,7 +61,8 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
     try:
         image = open_image(chosen.files[0], axes=chosen.axes)
     except AxesError as exc:
-        html = render("sentence", status="note", text=chosen.own_words(exc.message))
+        text = chosen.own_words(exc.message).replace("--axes ", "")  # here it is a box
+        html = render("sentence", status="note", text=text)
         return Checked(False, html, ask_axes=True)
     channels, wanted = channels_to_choose(package, image, chosen)
     sources = chosen.image if isinstance(chosen.image, Mapping) else chosen.files[0]

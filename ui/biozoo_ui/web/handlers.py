@@ -6,6 +6,7 @@ Handlers are plain functions: Gradio runs them in threads, so a slow one blocks 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,10 @@ class Handlers:
             checked = examine(package, chosen, self._state)
         except BiozooError as exc:
             return self._refuse(session, chosen.own_words(exc.message))
+        except Exception as exc:  # else the page would say for ever that it is looking
+            logging.getLogger(__name__).exception("check of %s on %s", session.model, chosen.name)
+            words = f"The check failed in a way nobody foresaw: {type(exc).__name__}: {exc}"
+            return self._refuse(session, chosen.own_words(words))
         one = checked.wanted == 1
         choices: Updates = {
             parts["axes"]: gr.update(visible=checked.ask_axes, value=chosen.axes or ""),
@@ -231,6 +236,7 @@ class Handlers:
                 chosen.name,
                 axes=chosen.axes,
                 channel=chosen.channel,
+                sample=bool(chosen.about),
                 sample_command=chosen.command,
             )
         )

@@ -101,6 +101,7 @@ def build_page(state: ServerState) -> gr.Blocks:
                             info="One letter per dimension: t time, c channel, z, y, x. "
                             "For example zyx for a stack.",
                             max_lines=1,
+                            submit_btn="Use",
                             visible=False,
                             elem_id="axes",
                         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import threading
 import webbrowser
 from typing import TYPE_CHECKING
 
-from biozoo.errors import UsageError
+from biozoo.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from biozoo import Settings
@@ -44,6 +45,8 @@ def serve(
     ------
     UsageError
         Where the address is taken or not this machine's, or the token is missing.
+    MissingDependencyError
+        Where Gradio is not installed.
     """
     from biozoo import Settings as ZooSettings
 
@@ -55,13 +58,21 @@ def serve(
     # Bound before the slow imports: a taken port is said at once.
     listening = _bind(asked)
     with contextlib.closing(listening):
-        print("Starting the pages...", file=sys.stderr, flush=True)
-        import uvicorn
+        print("Starting the page...", file=sys.stderr, flush=True)
+        try:
+            import uvicorn
 
-        from ..api.app import create_app
+            from ..api.app import create_app
 
+            app = create_app(asked)
+        except ImportError as exc:
+            raise MissingDependencyError(
+                what="The web page",
+                library=exc.name or "gradio",
+                install='pip install "biozoo[ui]"',
+            ) from exc
         server = uvicorn.Server(
-            uvicorn.Config(create_app(asked), log_level="warning", ws="none", access_log=False)
+            uvicorn.Config(app, log_level="warning", ws="none", access_log=False)
         )
         address = _address(listening, asked)
         threading.Thread(
@@ -103,10 +114,17 @@ def _announce(server: object, address: str, open_browser: bool) -> None:
             return
         time.sleep(0.05)
     print(f"biozoo is at {address}  (Ctrl-C stops it)", flush=True)
-    if open_browser:
+    if open_browser and _has_display():
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)
     _warm_up()
+
+
+def _has_display() -> bool:
+    """Whether a browser would have a window; without one it would take the terminal."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _warm_up() -> None:
