@@ -149,6 +149,8 @@ def test_file_or_folder(tmp_path: Path) -> None:
     assert not is_folder(tmp_path / "old.ome.zarr")
     assert not is_folder(tmp_path / "a.ome.tif")
     assert not is_folder("a.npy")
+    with pytest.raises(UsageError, match=r"not written as \.jpg.*or a folder: -o result\.jpg/"):
+        is_folder("result.jpg")
     (tmp_path / "note.txt").write_text("")
     with pytest.raises(UsageError, match="no image by its name"):
         targets([Path("a.tif")], tmp_path / "note.txt", ["p"])

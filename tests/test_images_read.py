@@ -789,3 +789,9 @@ def test_metadata_json_of_a_store_may_hold_no_attributes(tmp_path: Path) -> None
     (tmp_path / "a.zarr" / "zarr.json").write_text(json.dumps({"node_type": "group"}))
     with pytest.raises(ImageReadError, match="without OME-Zarr metadata"):
         open_image(tmp_path / "a.zarr")
+
+
+def test_names_given_for_an_array_are_kept() -> None:
+    image = Image.from_array(np.zeros((2, 5, 6)), "cyx", channel_names=("DAPI", "actin"))
+    assert image.channel_names == ("DAPI", "actin")
+    assert image.axes_source == "given"

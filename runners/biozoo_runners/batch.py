@@ -8,6 +8,7 @@ and `<image stem>.labels.ome.tif`. Files are written beside and renamed, so what
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -242,14 +243,27 @@ def targets(
 
 
 def is_folder(out: str | Path) -> bool:
-    """Whether `-o` names a folder rather than an image file."""
+    """Whether `-o` names a folder rather than an image file.
+
+    Raises
+    ------
+    UsageError
+        For a new name that ends like a file of another kind: "result.jpg" is no folder's name.
+    """
     text = os.fspath(out)
     path = Path(text).expanduser()
     if text.endswith(("/", os.sep)):
         return True
     if path.is_dir():
         return not path.name.lower().endswith(".zarr")
-    return not path.name.lower().endswith(SUFFIXES)
+    if path.name.lower().endswith(SUFFIXES):
+        return False
+    if re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) and not path.exists():
+        raise UsageError(
+            f"Results are not written as {path.suffix}: {text}. Expected a file that ends in "
+            f"{', '.join(SUFFIXES)}, or a folder: -o {text}/"
+        )
+    return True
 
 
 def stem(path: Path) -> str:

@@ -221,8 +221,11 @@ class Image:
         """
         import xarray as xr
 
+        own: tuple[str | None, ...]
+        source: AxesSource = "format"
         if isinstance(array, xr.DataArray):
-            own: tuple[str | None, ...] = parse_axes([str(d) for d in array.dims])
+            source = "metadata"
+            own = parse_axes([str(d) for d in array.dims])
             if "channel" in array.coords and "channel" in own:
                 channel_names = channel_names or [str(c) for c in array.coords["channel"].values]
             pixel_size = array.attrs.get("pixel_size", {}) if pixel_size is None else pixel_size
@@ -231,13 +234,17 @@ class Image:
             values = array.values
         else:
             values = np.asarray(array)
-            own = ("y", "x") if values.ndim == 2 else (None,) * values.ndim
+            if axes is not None:
+                # They are the array's own: what else is said here (channel names) is of these axes.
+                own, axes, source = parse_axes(axes, ndim=values.ndim), None, "given"
+            else:
+                own = ("y", "x") if values.ndim == 2 else (None,) * values.ndim
         return describe(
             path=None,
             name=name,
             axes=own,
             given=axes,
-            source="metadata" if isinstance(array, xr.DataArray) else "format",
+            source=source,
             shape=values.shape,
             dtype=values.dtype,
             reader=values.__getitem__,

@@ -91,8 +91,9 @@ def _bind(settings: ServerSettings) -> socket.socket:
         listening.bind((settings.host, settings.port))
     except (OSError, OverflowError) as exc:
         listening.close()
+        why = getattr(exc, "strerror", None) or exc
         raise UsageError(
-            f"Cannot listen on {settings.host}:{settings.port}: {exc}. Another program, perhaps "
+            f"Cannot listen on {settings.host}:{settings.port}: {why}. Another program, perhaps "
             "another biozoo, uses it already, or it is not this machine's. Choose another, for "
             f"example --port {settings.port + 1 if settings.port < 65535 else 7861}."
         ) from exc
@@ -100,7 +101,10 @@ def _bind(settings: ServerSettings) -> socket.socket:
 
 
 def _address(listening: socket.socket, settings: ServerSettings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = settings.host
+    if host in ("0.0.0.0", "::"):  # every address of this machine: others know it by its name
+        host = socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
     query = f"/?token={settings.token}" if settings.token else ""
     return f"http://{host}:{listening.getsockname()[1]}{query}"
 
