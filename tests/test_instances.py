@@ -129,6 +129,19 @@ def test_small_objects_go_and_numbers_stay_consecutive():
     assert labels[10, 30] == 0
 
 
+def test_tiny_seeds_cut_nothing_but_small_objects_keep_theirs():
+    """A speck over the threshold is no second object; a small object's only seed still counts."""
+    centres = [(15, 15), (15, 21), (40, 40)]
+    mask = disks((50, 50), centres[:2], 9) | disks((50, 50), centres[2:], 2)
+    prediction = prediction_of(mask, centres[::2], "yx")
+    prediction[1, 15, 25] = 0.9  # one pixel: the speck
+    assert instances(prediction, CONFIG).max() == 3
+    labels = instances(prediction, CONFIG.model_copy(update={"min_seed_size": 30}))
+    assert labels.max() == 2
+    assert labels[15, 25] == labels[15, 15]
+    assert labels[40, 40] > 0
+
+
 def test_holes_inside_one_object_are_filled_but_not_gaps_between_objects():
     """A nucleolus belongs to its nucleus; background enclosed by several nuclei stays."""
     centres = [(12, 12), (12, 38), (38, 12), (38, 38)]

@@ -52,6 +52,8 @@ class InstancesConfig(BaseModel):
     """Foreground is where the foreground channel is above this."""
     seed_threshold: float = 0.5
     """Seeds are where the core map is above this. Lower merges, higher splits and drops."""
+    min_seed_size: Annotated[int, Field(ge=0)] = 0
+    """Ignore seeds of fewer pixels, except the largest in its part: they would only cut slivers."""
     min_size: Annotated[int, Field(ge=0)] = 0
     """Smallest object to keep, in pixels (voxels)."""
     fill_holes: bool = True
@@ -169,6 +171,7 @@ def instances(
             **maps,
             foreground_threshold=config.foreground_threshold,
             seed_threshold=config.seed_threshold,
+            min_seed_size=config.min_seed_size,
             min_size=config.min_size if min_size is None else min_size,
             fill_holes=config.fill_holes if fill_holes is None else fill_holes,
             smoothing=config.smoothing,
@@ -184,6 +187,7 @@ def label_objects(
     *,
     foreground_threshold: float = 0.5,
     seed_threshold: float = 0.5,
+    min_seed_size: int = 0,
     min_size: int = 0,
     fill_holes: bool = True,
     smoothing: float = 0.0,
@@ -210,7 +214,7 @@ def label_objects(
     seeds, n_seeds = ndi.label(inside & (core > seed_threshold), output=np.int32)
     if n_seeds == 0:
         return np.zeros(foreground.shape, np.int32)
-    labels = _grow(parts, n_parts, seeds, n_seeds, core)
+    labels = _grow(parts, n_parts, seeds, n_seeds, core, min_seed_size)
     if fill_holes:
         _fill_holes(labels)
     sizes = np.bincount(labels.ravel())
@@ -240,7 +244,12 @@ def _core(
 
 
 def _grow(
-    parts: np.ndarray, n_parts: int, seeds: np.ndarray, n_seeds: int, core: np.ndarray
+    parts: np.ndarray,
+    n_parts: int,
+    seeds: np.ndarray,
+    n_seeds: int,
+    core: np.ndarray,
+    min_seed_size: int,
 ) -> np.ndarray:
     """Extend the seeds over the connected parts they lie in; parts without a seed become 0."""
     from scipy import ndimage as ndi
@@ -250,19 +259,24 @@ def _grow(
     part_of_seed = np.zeros(n_seeds + 1, np.int32)
     part_of_seed[seeds[at_seed]] = parts[at_seed]
     del at_seed
-    seeds_in_part = np.bincount(part_of_seed[1:], minlength=n_parts + 1)
+    sizes = np.bincount(seeds.ravel(), minlength=n_seeds + 1)
+    largest = np.zeros(n_parts + 1, sizes.dtype)
+    np.maximum.at(largest, part_of_seed, sizes)
+    keep = (sizes >= min_seed_size) | (sizes == largest[part_of_seed])
+    keep[0] = False
+    kept = np.flatnonzero(keep)
+    seeds_in_part = np.bincount(part_of_seed[kept], minlength=n_parts + 1)
     # Where a part has a single seed, its number is that seed's; the other entries stay 0 here.
     number = np.zeros(n_parts + 1, np.int32)
-    number[part_of_seed[1:]] = np.arange(1, n_seeds + 1)
+    number[part_of_seed[kept]] = kept
     number[seeds_in_part != 1] = 0
     labels: np.ndarray = number[parts]
     boxes = ndi.find_objects(parts)
     for part in np.flatnonzero(seeds_in_part > 1):
         box = boxes[part - 1]
         mask = parts[box] == part
-        flooded = watershed(  # type: ignore[no-untyped-call]
-            -core[box], np.where(mask, seeds[box], 0), mask=mask
-        )
+        markers = np.where(mask & keep[seeds[box]], seeds[box], 0)
+        flooded = watershed(-core[box], markers, mask=mask)  # type: ignore[no-untyped-call]
         labels[box][mask] = flooded[mask]
     return labels
 

@@ -95,18 +95,21 @@ class OnnxBackend(Backend):
         cls, package: ModelPackage, weights_format: str, *, device: str, threads: int | None = None
     ) -> Self:
         """Load the package's ONNX weights; see `Backend.open`."""
-        weights = package.descr.weights.onnx
+        from .program import program_of
+
+        weights = package.raw["weights"].get(weights_format)
         if weights_format not in cls.weights_formats or weights is None:
             raise BackendError(
                 f"Model '{package.id}' has no {weights_format} weights that {cls.name} can load."
             )
+        model = program_of(package).geometry
         return cls(
-            package.path(weights.source),
+            package.path(weights["source"]),
             root=package.root,
             model=package.id,
-            input_ids=tuple(str(t.id) for t in package.descr.inputs),
-            output_ids=tuple(str(t.id) for t in package.descr.outputs),
-            optional=frozenset(str(t.id) for t in package.descr.inputs if t.optional),
+            input_ids=tuple(t.id for t in model.inputs),
+            output_ids=tuple(t.id for t in model.outputs),
+            optional=frozenset(t.id for t in model.inputs if t.optional),
             device=device,
             threads=threads,
         )

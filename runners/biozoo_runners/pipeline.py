@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from biozoo.errors import BiozooError, Cancelled, InvalidPackageError, OutOfMemoryError, UsageError
+from biozoo.errors import BiozooError, Cancelled, OutOfMemoryError, UsageError
 
 from .prepare import Channel, Fitting, as_image, fit
+from .program import program_of
 from .report import Asked, RunReport, peak_memory
 from .run import run_items
-from .sizes import geometry
 from .tiling import TilePlan, plan_tiles
 
 if TYPE_CHECKING:
@@ -102,14 +102,13 @@ class Runner:
         load_seconds: float = 0.0,
     ) -> None:
         """Join a package and an opened backend; `why` says how the device was chosen."""
-        from .processing import postprocessing, preprocessing
-
+        program = program_of(package)
         self.package = package
         self.backend = backend
-        self.geometry = geometry(package.descr)
-        self.preprocessing = preprocessing(package.descr)
-        self.postprocessing = postprocessing(package.descr)
-        self.instances = _instances_config(package)
+        self.geometry = program.geometry
+        self.preprocessing = program.preprocessing
+        self.postprocessing = program.postprocessing
+        self.instances = program.instances
         self._asked = asked or Asked()
         self._why = why
         self._load_seconds = load_seconds
@@ -346,17 +345,6 @@ def images_of(images: Images, axes: str | Sequence[str] | None) -> Image | dict[
     if isinstance(images, Mapping):
         return {str(i): as_image(source, axes) for i, source in images.items()}
     return as_image(images, axes)
-
-
-def _instances_config(package: ModelPackage) -> InstancesConfig | None:
-    from .instances import read_instances_config
-
-    try:
-        return read_instances_config(package.descr)
-    except ValueError as exc:
-        raise InvalidPackageError(
-            source=package.rdf, fields={"config.biozoo.instances": str(exc)}
-        ) from exc
 
 
 def _labels(

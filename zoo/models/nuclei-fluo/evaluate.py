@@ -128,15 +128,16 @@ def score_empty(predict: Predictor, settings: dict, n: int = 40) -> dict:
 def tune(predictions: list[np.ndarray], labels: list[np.ndarray], settings: dict) -> dict:
     """Try settings and return the best, by the mean of AP 0.5 over the images."""
     best = (-1.0, settings)
-    grid = itertools.product((0.4, 0.5), (0.5, 0.55, 0.6, 0.65, 0.7), (0.7, 1.2))
-    for foreground, seed, smoothing in grid:
+    grid = itertools.product((0.4, 0.5), (0.5, 0.55, 0.6, 0.65), (0.7, 1.2), (0, 10))
+    for foreground, seed, smoothing, seed_size in grid:
         trial = settings | {
             "foreground_threshold": foreground,
             "seed_threshold": seed,
             "smoothing": smoothing,
+            "min_seed_size": seed_size,
         }
         result = score(predictions, labels, trial)
-        print(foreground, seed, smoothing, *list(result.values())[2:5], flush=True)
+        print(foreground, seed, smoothing, seed_size, *list(result.values())[2:5], flush=True)
         if (value := result["ap50_mean"] + 0.1 * result["ap50_90_mean"]) > best[0]:
             best = (value, trial)
     return best[1]
