@@ -20,7 +20,7 @@ import biozoo.samples
 from biozoo_runners.instances import instances, read_instances_config
 
 FOLDER = Path(biozoo.samples.__file__).parent / "builtin" / "nuclei-fluo"
-HALO, STEP = 48, 16
+HALO, STEP = 64, 16
 Finder = Callable[[np.ndarray], np.ndarray]
 
 
@@ -166,14 +166,14 @@ def test_nothing_is_found_in_nothing(find: Finder, kind: str):
 
 
 def test_halo_is_enough_context(network: Callable[[np.ndarray], np.ndarray]):
-    """A tile cut with the halo gives what the whole image gives there, but for rare pixels."""
+    """A tile cut with the halo gives what the whole image gives there."""
     image = preprocess(biozoo.samples.simulate_nuclei((384, 384), seed=6).image)[None, None]
     whole = network(image)
     tile = slice(128, 256)
     cut = slice(128 - HALO, 256 + HALO)
     part = network(image[..., cut, cut])[..., HALO:-HALO, HALO:-HALO]
     difference = np.abs(part - whole[..., tile, tile])
-    assert np.mean(difference > 0.02) < 0.005
+    assert difference.max() < 0.02
 
 
 def test_batch_items_do_not_meet(network: Callable[[np.ndarray], np.ndarray]):

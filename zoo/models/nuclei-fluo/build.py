@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "biozoo" / "builtin" / "nuclei-fluo"
 OPSET = 18
 VERSION = "0.1.0"
-TEST_SHAPE = (128, 160)  # y x
+TEST_SHAPE = (160, 176)  # y x
 
 
 def export(checkpoint: Path, target: Path) -> int:
@@ -104,7 +104,7 @@ def _make_cover(folder: Path, predict) -> None:
 
     from biozoo.samples import simulate_nuclei
 
-    image = simulate_nuclei((360, 360), seed=4, diameter=36, density=0.32, clustering=0.7).image
+    image = simulate_nuclei((320, 320), seed=4, diameter=36, density=0.32, clustering=0.7).image
     labels = find_objects(predict(image), INSTANCES)
     low, high = np.percentile(image, [1, 99.7])
     grey = np.clip((image - low) / (high - low), 0, 1)[..., None].repeat(3, axis=2)  # y x rgb

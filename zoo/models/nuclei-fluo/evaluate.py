@@ -32,7 +32,9 @@ from ap50 import average_precision, pooled  # noqa: E402
 
 from biozoo_runners.instances import label_objects  # noqa: E402
 
-HALO = 48  # as in the package: the whole image is mirrored by this before it is run
+# As in the package: the whole image is mirrored by this before it is run. Measured on tiles against
+# the whole image: 48 changes outputs by up to 0.045, 64 by 0.005, 96 by nothing.
+HALO = 64
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 

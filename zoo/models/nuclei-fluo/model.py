@@ -21,7 +21,8 @@ INSTANCES = {
     "distance": "distance",
     "foreground_threshold": 0.5,
     "seed_threshold": 0.6,
-    "min_size": 16,
+    "min_seed_size": 4,
+    "min_size": 10,
     "fill_holes": True,
     "smoothing": 0.7,
 }
