@@ -11,7 +11,7 @@ PORT   ?= 7860
 .PHONY: help setup setup-browser setup-train run demo check lint types layers test bench clean
 
 help:            ## this list
-	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/' | column -t -s:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## everything into .venv
 
@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "biozoo needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
-	    || { echo "Python cannot make a virtual environment here (Debian: apt-get install python3-venv)."; exit 3; }
+	    || { rm -rf $(VENV); echo "Python cannot make a virtual environment here (Debian: apt-get install python3-venv)."; exit 3; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),ui,dev]'
 	@touch $@
 

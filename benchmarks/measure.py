@@ -48,15 +48,11 @@ def median_seconds(run: Callable[[], object], *, runs: int) -> float:
 
 
 def command(arguments: Sequence[str], *, env: dict[str, str] | None = None) -> Callable[[], None]:
-    """A whole process as something to time; its output is discarded, its failure is an error."""
+    """A whole process as something to time; its failure is an error with what it said last."""
 
     def run() -> None:
-        subprocess.run(
-            arguments,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=env,
-        )
+        done = subprocess.run(arguments, capture_output=True, text=True, env=env)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
 
     return run

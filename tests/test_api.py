@@ -373,6 +373,7 @@ def test_what_is_shown_is_one_thinned_plane() -> None:
     assert chosen == {"time": 0, "z": 4, "y": slice(None, None, 3), "x": slice(None, None, 3)}
     assert layers.where({"z": 9, "time": 3}) == "plane 5 of 9 of the first of 3 time points"
     assert layers.where({"y": 9}) == ""
+    assert layers.where({"y": 4000, "x": 9}) == "one of every 3 x 3 pixels"
 
 
 def test_objects_are_clear_outside_and_outlines_are_rims() -> None:

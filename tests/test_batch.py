@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from biozoo.errors import Cancelled, UsageError
+from biozoo.errors import Cancelled, StorageError, UsageError
 from biozoo_runners import load, open_image, run_batch, write_image
 from biozoo_runners.batch import MAIN, STEPS, is_folder, stem, targets
 from biozoo_runners.pipeline import Progress, Runner
@@ -154,6 +155,23 @@ def test_file_or_folder(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("")
     with pytest.raises(UsageError, match="no image by its name"):
         targets([Path("a.tif")], tmp_path / "note.txt", ["p"])
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_runs(
+    runner: Runner, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it ran")
+
+    monkeypatch.setattr(Runner, "__call__", never)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StorageError, match="a file, not a folder"):
+        run_batch(runner, images, file / "out")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageError, match="no permission"):
+        run_batch(runner, images, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
 
 
 def test_one_progress_for_all(runner: Runner, images: list[Path], tmp_path: Path) -> None:

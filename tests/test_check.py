@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,32 @@ def test_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(devices, "detect", lambda small=small: small)
         report = check(folder, np.zeros((100, 100), "uint8"))
         assert answers(report)["memory"] == status
+
+
+def test_finding_objects_takes_memory_too(tmp_path: Path) -> None:
+    """Of a large image it is most of what is needed: the results alone would mislead."""
+    image = np.broadcast_to(np.zeros((), "uint8"), (12_000, 9_000))
+    report = check("nuclei-fluo", image, device="cpu")
+    memory = next(i.what for i in report.items if i.topic == "memory")
+    assert re.search(r"results 4\.\d", memory), memory
+
+
+def test_objects_that_a_model_cannot_make_are_told(tmp_path: Path) -> None:
+    folder = make_package(tmp_path / "p")
+    change_rdf(folder, config={"biozoo": {"instances": {"output": "gone", "foreground": 0}}})
+    for image in (None, np.zeros((40, 40), "uint8")):
+        report = check(folder, image, device="cpu")
+        assert answers(report)["description"] == "no"
+        assert "config.biozoo.instances" in str(report)
+
+
+def test_it_says_where_the_axes_come_from(tmp_path: Path) -> None:
+    folder = make_package(tmp_path / "p")
+    stack = tmp_path / "stack.npy"
+    np.save(stack, np.zeros((2, 40, 40), "uint8"))
+    assert "z, y, x, as you named them" in str(check(folder, stack, axes="zyx"))
+    np.save(stack, np.zeros((40, 40), "uint8"))
+    assert "y, x, as in every file of this kind" in str(check(folder, stack))
 
 
 def test_weights_that_nothing_here_executes(tmp_path: Path) -> None:

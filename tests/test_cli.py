@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from biozoo.samples import simulate
 from biozoo_ui.cli.app import app
-from packages import make_package, zip_package
+from packages import change_rdf, make_package, zip_package
 
 Zoo = Callable[..., Result]
 
@@ -192,11 +192,6 @@ def test_wrong_use_is_a_sentence_and_2(
     assert not Path("o.npy").exists()
 
 
-def test_a_device_that_is_not_here_cannot_run(zoo: Zoo, cells: Path) -> None:
-    refused = zoo("run", "nuclei-fluo", cells, "-o", "o.npy", "--device", "gpu", code=3)
-    assert "Use auto, cpu, cuda" in refused.stderr
-
-
 def test_a_missing_option_is_wrong_use(zoo: Zoo) -> None:
     assert "--out" in zoo("run", "nuclei-fluo", "cells.tif", code=2).stderr
 
@@ -288,9 +283,90 @@ def test_ctrl_c_stops_a_run_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out/*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_being_told_to_end_is_as_ctrl_c(name: str, tmp_path: Path) -> None:
+    """A cancelled job or a closed terminal leaves nothing half-written either."""
+    os.mkfifo(tmp_path / "endless.npy")
+    process = _start("check", "nuclei-fluo", "endless.npy", cwd=tmp_path)
+    with (tmp_path / "endless.npy").open("wb"):
+        process.send_signal(getattr(signal, name))
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped" in stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    code = "from biozoo_ui.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "list"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 3
+    assert done.stderr == "zoo: This cannot be done here. No space left on device.\n"
+
+
+def test_a_terminal_of_few_letters(tmp_path: Path) -> None:
+    """Text loses letters that cannot be shown, JSON loses nothing."""
+    change_rdf(make_package(tmp_path / "tiny"), description="Pixels of 0.5 µm")
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", "from biozoo_ui.cli import main; main()", "show", "tiny", *more],
+            cwd=tmp_path,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        for more in ([], ["--json"])
+    ]
+    assert b"Pixels of 0.5 ?m" in shown[0].stdout, shown[0].stderr
+    assert json.loads(shown[1].stdout)["card"]["description"] == "Pixels of 0.5 µm"
+
+
+def test_what_nobody_foresaw_is_one_sentence(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    import biozoo
+
+    def break_with(error: Exception) -> Callable[[], None]:
+        def fail() -> None:
+            raise error
+
+        return fail
+
+    secret = PermissionError(13, "Permission denied", "/secret/models")
+    monkeypatch.setattr(biozoo, "list_packages", break_with(secret))
+    assert zoo("list", code=3).stderr == (
+        "zoo: This cannot be done here. Permission denied: /secret/models.\n"
+    )
+    monkeypatch.setattr(biozoo, "list_packages", break_with(KeyError("x")))
+    assert "A fault of biozoo itself: KeyError: 'x'" in zoo("list", code=3).stderr
+    monkeypatch.setenv("BIOZOO_DEBUG", "1")
+    assert isinstance(CliRunner().invoke(app, ["list"]).exception, KeyError)
+
+
+def test_a_file_named_like_an_input_is_a_file(zoo: Zoo, cells: Path) -> None:
+    cells.rename("raw=cells.tif")
+    assert "will run on raw=cells.tif" in zoo("check", "nuclei-fluo", "raw=cells.tif").output
+    told = zoo("check", "nuclei-fluo", "raw=a.tif", "b.tif", code=2).stderr
+    assert "has one input (raw). Name one file for each: zoo check nuclei-fluo raw=FILE" in told
+
+
+def test_sample_and_remove_give_json(zoo: Zoo, tmp_path: Path) -> None:
+    facts = json.loads(zoo("sample", "--size", "64", "-o", "a.npy", "--json").stdout)
+    assert facts["written"] == ["a.npy"]
+    assert facts["objects"] > 0
+    zoo("add", make_package(tmp_path / "tiny"))
+    assert [r["id"] for r in json.loads(zoo("remove", "tiny", "--json").stdout)] == ["tiny"]
+
+
+def test_an_unknown_device_is_wrong_use(zoo: Zoo, cells: Path) -> None:
+    told = zoo("run", "nuclei-fluo", cells, "-o", "o/", "--device", "tpu", code=2).stderr
+    assert told == "zoo: No device is called 'tpu'. Use auto, cpu, cuda or cuda:1.\n"
+
+
 def test_the_help_of_every_verb_can_be_read(zoo: Zoo) -> None:
     verbs = ("list", "search", "show", "add", "remove", "verify", "check", "run", "test", "sample")
     overview = zoo("--help").output
+    assert "..." not in overview.partition("Commands:")[2]  # no line is cut off
     for name in (*verbs, "ui"):
         assert f"  {name} " in overview
         assert zoo(name, "--help").output.startswith("Usage:")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from biozoo.errors import DeviceError
+from biozoo.errors import UsageError
 from biozoo_runners import devices
 from biozoo_runners.devices import CudaDevice, Machine, cuda_index, detect, is_cuda, parse_device
 
@@ -30,7 +30,7 @@ def test_devices_people_type(text: str, device: str, cuda: bool) -> None:
 
 @pytest.mark.parametrize("text", ["", "gpu", "cuda:", "cuda:-1", "cuda1", "mps", "cpu:0"])
 def test_other_words_are_refused(text: str) -> None:
-    with pytest.raises(DeviceError, match="Use auto, cpu, cuda or cuda:1"):
+    with pytest.raises(UsageError, match="Use auto, cpu, cuda or cuda:1"):
         parse_device(text)
 
 

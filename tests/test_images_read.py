@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import subprocess
@@ -706,11 +707,28 @@ def test_find_images_that_finds_nothing_says_what_was_looked_for(tmp_path: Path)
     """A missing file, an empty folder, a glob without a match."""
     for pattern, says in (
         ("gone.tif", "gone.tif does not exist"),
-        (".", "holds no image"),
-        ("*.tif", r"\*\.tif does not exist. It matches no image"),
+        (".", "An image in the folder .* does not exist. Folders in it are not searched"),
+        (
+            "*.tif",
+            r"An image that matches .*\*\.tif does not exist. Names of images end in .*\.npy",
+        ),
     ):
         with pytest.raises(MissingFileError, match=says):
             find_images([tmp_path / pattern])
+
+
+def test_a_folder_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a folder of images nor an image in it gives a traceback."""
+
+    def refuse(self: Path, **kwargs: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for act in (lambda p: find_images([p]), open_image):
+        with pytest.raises(ImageReadError, match="there is no permission to read it"):
+            act(tmp_path / "secret" / "cells.png")
 
 
 def test_a_file_name_with_brackets_is_no_glob(tmp_path: Path) -> None:

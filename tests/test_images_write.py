@@ -381,6 +381,8 @@ def test_missing_folders_are_made(target: Path) -> None:
     ("failure", "raised", "says"),
     [
         (OSError(errno.ENOSPC, "No space"), StorageError, "disk is full.*Free some space"),
+        (OSError("65536 requested and 8 written"), StorageError, "disk is full.*Free some space"),
+        (OSError(errno.EFBIG, "File too large"), StorageError, "larger than a file may be here"),
         (OSError(errno.EROFS, "ro"), StorageError, "can only be read. Choose another folder"),
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
         (RuntimeError("a bug"), RuntimeError, "a bug"),

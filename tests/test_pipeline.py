@@ -425,3 +425,11 @@ def test_brain_meshnet_tiles_a_larger_volume(shared: Path) -> None:
         plan = runner.plan(noise(70, 64, 64), axes="zyx")
     assert len(plan) == 2
     assert plan.outputs[0].shape == (1, 3, 70, 64, 64)
+
+
+def test_wishes_for_objects_that_a_model_does_not_make(tmp_path: Path) -> None:
+    """They would be ignored in silence."""
+    with load(make_package(tmp_path / "tiny"), device="cpu") as runner:
+        for wish in ({"min_size": 5}, {"fill_holes": False}):
+            with pytest.raises(UsageError, match="'tiny' does not say how objects are made"):
+                runner(noise(12, 12), **wish)

@@ -126,6 +126,13 @@ def test_a_channel_by_number_or_name(channel: Any) -> None:
     np.testing.assert_array_equal(fit(model("xy"), rgb, channel).inputs[0].read({}), expected.T)
 
 
+def test_a_name_of_several_channels_asks_for_a_number() -> None:
+    twice = image("cyx", (2, 4, 4), channel_names=("GFP", "GFP"))
+    with pytest.raises(UsageError, match=r"Several channels .* 'gfp': 0 \(GFP\), 1 \(GFP\)"):
+        fit(model("cyx"), twice, "gfp")
+    assert fit(model("cyx"), twice, "1").inputs[0].channels == (1,)
+
+
 def test_gray_is_the_mean_of_an_rgb_image() -> None:
     rgb = image("yxc", (4, 4, 3), **RGB)
     pixels = fit(model("cyx"), rgb, "gray").inputs[0].read({})

@@ -91,7 +91,8 @@ def test_without_words_everything_is_found_what_is_here_first() -> None:
 def test_all_words_must_be_found_and_the_best_is_first(words: str, expected: list[str]) -> None:
     found = biozoo.search(words)
     assert set(ids(found)) == set(expected)
-    assert ids(found)[:1] == expected[:1] or words == "cells"
+    if words != "cells":  # four models have that word in places of one weight
+        assert ids(found)[:1] == expected[:1]
     assert all(f.score > 0 and f.matched for f in found)
 
 
@@ -155,7 +156,8 @@ def test_a_search_over_the_real_collection_is_quick_and_works_offline(
     monkeypatch.setenv("BIOZOO_INDEX_URL", loopback.url("/index.json"))
     steps: list[tuple[str, int, int | None]] = []
     biozoo.search(progress=lambda *step: steps.append(step))
-    assert steps[-1] == ("descriptions", 137, 137) or steps[-1][1] == steps[-1][2]
+    assert {what for what, _, _ in steps} == {"descriptions"}
+    assert steps[-1][1] == steps[-1][2] == len(steps)
     monkeypatch.setenv("BIOZOO_OFFLINE", "1")
     start = time.process_time()
     found = biozoo.search("nuclei")

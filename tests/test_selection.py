@@ -102,7 +102,6 @@ def test_auto_on_the_cpu_says_why(machine: Machine, why: str) -> None:
             "cuda:2",
             r"there is no such card. Here are: cuda:0 \(NVIDIA A\), cuda:1 \(NVIDIA B\)",
         ),
-        (GPU, "gpu", "there is no such device"),
     ],
 )
 def test_a_card_that_is_not_there(machine: Machine, wish: str, message: str) -> None:

@@ -215,20 +215,27 @@ def test_verify_names_missing_extra_and_unreadable_files(folder: Path) -> None:
 
 
 def test_every_built_in_model_is_as_described() -> None:
-    for package in builtin_packages():
+    packages = builtin_packages()
+    assert packages
+    for package in packages:
         assert package.verify().ok, str(package.verify())
         assert package.trust == "built-in"
         assert package.descr.name
 
 
 def test_versions_sort_as_people_count() -> None:
-    versions = ["v10", "v2", "1.10", "1.9", "1.9.1", "v0", ""]
-    assert sorted(versions, key=version_key) == ["", "v0", "v2", "v10", "1.9", "1.9.1", "1.10"]
+    ordered = ["", "v0", "v2", "v10", "1.9rc1", "1.9-rc2", "1.9", "1.9.1", "1.10"]
+    for versions in (ordered, ordered[::-1], ordered[4:] + ordered[:4]):
+        assert sorted(versions, key=version_key) == ordered
 
 
 # ------------------------------------------------------------------------- processes, kills, disks
 
-ADD = "import sys, biozoo; print(biozoo.Zoo().add(sys.argv[1]).root)"
+# A process that was itself started in the background ignores Ctrl-C, and its children with it.
+ADD = (
+    "import signal, sys, biozoo; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "print(biozoo.Zoo().add(sys.argv[1]).root)"
+)
 
 
 def _process(source: str | Path, code: str = ADD) -> subprocess.Popen[str]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +48,8 @@ PATIENCE = 30_000  # milliseconds: other work may share the machine
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own process, as `zoo ui` starts it."""
+def address(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[str]:
+    """A server of its own process, as `zoo ui` starts it; at its end a page is still open."""
     from biozoo import Settings, Zoo
 
     home = tmp_path_factory.mktemp("home")
@@ -55,12 +57,26 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         home / "source", id="hostile", name="Hostile", fields={"description": HOSTILE},
         validate=False,
     )  # fmt: skip
-    (hostile / "README.md").write_text(f"{HOSTILE}\n\n<script>window.pwned = 1</script>\n")
-    Zoo(Settings(home=home, offline=True)).add(hostile)
+    (hostile / "README.md").write_text(
+        f"{HOSTILE}\n\n<script>window.pwned = 1</script>\n\n| a |\n|---|\n| {'w' * 300} |\n"
+    )
+    zoo = Zoo(Settings(home=home, offline=True))
+    zoo.add(hostile)
+    zoo.add(make_package(
+        home / "two", id="two-channels", name="Two channels", channels=2,
+        channel_names=["nuclei", "membrane"], validate=False,
+    ))  # fmt: skip
+    zoo.add(make_package(
+        home / "inputs", id="two-inputs", name="Two inputs", inputs=2, outputs=2, validate=False
+    ))  # fmt: skip
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("BIOZOO_", "GRADIO_"))}
     environ |= {"BIOZOO_HOME": str(home), "BIOZOO_OFFLINE": "1"}
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVE], env=environ, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVE],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert server.stdout is not None
@@ -68,9 +84,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         found = re.search(r"http://\S+", line)
         assert found, f"the server said {line!r}"
         yield found[0]
+        browser.new_page().goto(found[0])
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=15)
     finally:
-        server.terminate()
-        server.communicate(timeout=15)
+        server.kill()
+        server.wait()
+    assert server.returncode == 0
+    assert "Traceback" not in said
     assert not list((home / "cache").glob("server-*")), "uploads and results are removed"
 
 
@@ -134,16 +155,16 @@ def _upload(page: Any, path: Path) -> None:
 
 def test_browse_choose_and_read(page: Any) -> None:
     """Cards are there, searching narrows them, choosing one shows what it is."""
-    assert page.locator(".card").count() == 2
+    assert page.locator(".card").count() == 4
     assert page.get_attribute("[data-choose=nuclei-fluo]", "aria-pressed") == "true"
     box = page.get_by_role("searchbox", name="Search the models")
     box.fill("hostile")
-    page.wait_for_selector("text=1 of 2 models")
+    page.wait_for_selector("text=1 of 4 models")
     assert page.locator(".card:visible").count() == 1
     box.fill("no such thing")
     page.wait_for_selector("[data-none]:visible")
     box.fill("")
-    page.wait_for_selector("text='2 models'")
+    page.wait_for_selector("text='4 models'")
     page.click("[data-choose=hostile]")
     page.wait_for_selector("#model-title:has-text('Hostile')")
     assert "${window.pwned = 1} {{value}} <img" in page.inner_text(".zoo-model .lead >> nth=0")
@@ -166,7 +187,7 @@ def test_the_sample_runs_in_one_click_and_its_overlay_and_files_are_right(
     assert shown.count() == 1
     page.locator("[data-opacity-slider]").fill("20")
     assert shown.evaluate("e => getComputedStyle(e).opacity") == "0.2"
-    assert page.inner_text(".opacity output") == "20 %"
+    assert page.inner_text(".slider:has([data-opacity-slider]) output") == "20 %"
     page.get_by_label("Outlines").check()
     assert shown.get_attribute("data-layer") == "outlines"
     assert shown.evaluate("e => e.complete && e.naturalWidth") == 512
@@ -178,14 +199,39 @@ def test_the_sample_runs_in_one_click_and_its_overlay_and_files_are_right(
     assert probability.shape == (3, 512, 512)
     assert "zoo run nuclei-fluo cells.ome.tif -o out/" in page.inner_text(".command code")
 
+    with page.expect_download() as waiting:
+        page.click(".downloads a[href$='all.zip']")
+    assert waiting.value.suggested_filename == "cells.zip"
+    with zipfile.ZipFile(waiting.value.path()) as packed:
+        assert {"cells.labels.ome.tif", "cells.probability.ome.tif"} <= set(packed.namelist())
+
+
+def test_the_keyboard_alone_runs_the_sample_and_zooms(page: Any) -> None:
+    page.locator("#sample").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(DONE)
+    stage, frame = page.locator("[data-stage]"), page.locator("[data-frame]")
+    fitting = stage.bounding_box()["width"]
+    page.get_by_label("Zoom", exact=True).focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text(".slider:has([data-zoom-slider]) output") == "4 x"
+    assert stage.bounding_box()["width"] == pytest.approx(4 * fitting, rel=0.01)
+    assert frame.evaluate("e => e.scrollLeft") == pytest.approx(1.5 * fitting, abs=3)
+    image = page.locator(".stage .base")
+    assert image.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    page.get_by_label("Opacity of").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text(".slider:has([data-opacity-slider]) output") == "49 %"
+
 
 def test_a_16_bit_upload_reaches_the_runner_untouched(page: Any, tmp_path: Path) -> None:
     """What 8 bits would merge is kept: the labels are those of the runner on the file itself."""
     image = tmp_path / "faint 16 bit.tif"
     tifffile.imwrite(image, (_cells() // 8 + 40_000).astype(np.uint16))
     _upload(page, image)
-    page.wait_for_selector(".verdict:has-text('the image fits')")
-    assert "uint16" in page.inner_text(".zoo-check figcaption")
+    page.wait_for_selector(".verdict:has-text('Ready')")
+    assert "192 x 160 pixels, 16 bit" in page.inner_text(".zoo-check .image")
     page.click("#run")
     page.wait_for_selector(DONE)
     expected = _run(image)
@@ -204,7 +250,7 @@ def test_an_rgb_image_asks_for_a_channel(page: Any, tmp_path: Path) -> None:
     page.wait_for_selector(".verdict:has-text('choose below')")
     assert page.locator("#run").is_disabled()
     page.get_by_label("green", exact=True).check()
-    page.wait_for_selector(".verdict:has-text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")
     page.wait_for_selector(DONE)
     expected = _run(image, channel=1)
@@ -222,7 +268,6 @@ def test_wrong_files_and_unknown_axes_are_told_in_words(page: Any, tmp_path: Pat
     assert "Traceback" not in told
     assert str(tmp_path.parent) not in told
     assert page.locator("#run").is_disabled()
-    page.click("#upload button[aria-label*='lear'], #upload button[aria-label*='emove']")
 
     stack = tmp_path / "stack.npy"
     np.save(stack, np.stack([_cells((128, 144))] * 2))
@@ -230,10 +275,16 @@ def test_wrong_files_and_unknown_axes_are_told_in_words(page: Any, tmp_path: Pat
     axes = page.get_by_label("Axes of the image")
     axes.fill("zyx")
     axes.press("Enter")
-    page.wait_for_selector(".verdict:has-text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")
     page.wait_for_selector(DONE)
-    assert "plane 2 of 2" in page.inner_text(".zoo-result .count")
+    told = page.inner_text(".zoo-result .count")
+    assert "plane 2 of 2" in told
+    assert "each of 2 images" in told
+    assert (
+        int(page.get_attribute("[data-objects]", "data-objects"))
+        == 2 * _run(stack, axes="zyx")[0].max()
+    )
     assert "--axes zyx" in page.inner_text(".command code")
 
 
@@ -241,7 +292,7 @@ def test_cancel_stops_the_run_and_the_next_one_works(page: Any, tmp_path: Path) 
     image = tmp_path / "large.tif"
     tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
     _upload(page, image)
-    page.wait_for_selector(".verdict:has-text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")
     page.wait_for_selector(".zoo-progress:has-text('tiles')")
     page.click("#cancel")
@@ -255,7 +306,7 @@ def test_going_on_while_it_runs_stops_that_run(page: Any, tmp_path: Path) -> Non
     image = tmp_path / "large.tif"
     tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
     _upload(page, image)
-    page.wait_for_selector(".verdict:has-text('the image fits')")
+    page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")
     page.wait_for_selector(".zoo-progress:has-text('tiles')")
     page.click("[data-choose=hostile]")
@@ -263,10 +314,43 @@ def test_going_on_while_it_runs_stops_that_run(page: Any, tmp_path: Path) -> Non
     page.click("#sample")  # it would have to wait for the other
     page.wait_for_selector(DONE)
     assert "zoo run hostile" in page.inner_text(".command code")
+    assert page.inner_text("#progress") == ""
+
+
+def test_several_channels_are_chosen_one_by_one(page: Any, tmp_path: Path) -> None:
+    image = tmp_path / "three.ome.tif"
+    tifffile.imwrite(
+        image, np.stack([_cells((64, 64))] * 3), ome=True,
+        metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "Cy3"]}},
+    )  # fmt: skip
+    page.click("[data-choose=two-channels]")
+    page.wait_for_selector("#model-title:has-text('Two channels')")
+    _upload(page, image)
+    page.wait_for_selector(".verdict:has-text('takes 2 channels')")
+    page.get_by_label("Cy3").check()
+    page.wait_for_selector("text=the model's nuclei gets Cy3")
+    assert "takes 2 channels" in page.inner_text(".verdict")  # one is missing
+    page.get_by_label("DAPI").check()
+    page.wait_for_selector(".verdict:has-text('Ready')")
+    page.click("#run")
+    page.wait_for_selector(DONE)
+    assert "--channel 2,0" in page.inner_text(".command code")
+
+
+def test_a_model_of_several_images_runs_on_its_sample(page: Any) -> None:
+    page.click("[data-choose=two-inputs]")
+    page.wait_for_selector(".several:has-text('zoo run two-inputs raw=IMAGE raw1=IMAGE -o out/')")
+    assert page.locator("#upload").count() == 0 or page.locator("#upload").is_hidden()
+    page.click("#sample")
+    page.wait_for_selector(DONE)
+    names = page.locator(".downloads a[download$='prediction1.ome.tif']")
+    assert names.get_attribute("download") == "two-inputs.raw.prediction1.ome.tif"
 
 
 def test_nothing_is_wider_than_the_page(page: Any) -> None:
-    page.click(".about summary")
+    page.click("[data-choose=hostile]")
+    page.wait_for_selector("#model-title:has-text('Hostile')")
+    page.click(".about > summary")
     page.click("#sample")
     page.wait_for_selector(DONE)
     for width, height in ((1280, 800), (820, 1180), (390, 844)):

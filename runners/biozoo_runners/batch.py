@@ -139,15 +139,20 @@ def run_batch(
     UsageError
         The names of results cannot be settled: several images for one file, several outputs for
         one file, a result in the place of an image.
+    StorageError
+        The results may not be written there; nothing was run.
     Cancelled
         Stopped; what was done before is complete.
     """
     from .images import write_image
+    from .images.atomic import check_folder
     from .pipeline import Progress
 
     sources = {_first(image): image for image in images}
     paths = list(sources)
     where = targets(paths, out, runner.outputs)
+    for folder in {target.parent for made in where.values() for target in made.values()}:
+        check_folder(folder)
     results = []
     for number, (path, source) in enumerate(sources.items()):
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from biozoo.errors import DeviceError
+from biozoo.errors import UsageError
 
 __all__ = [
     "LIBRARIES",
@@ -103,15 +103,13 @@ def parse_device(text: str) -> str:
 
     Raises
     ------
-    DeviceError
+    UsageError
         For anything else.
     """
     device = text.strip().lower()
     if _DEVICE.fullmatch(device):
         return device
-    raise DeviceError(
-        device=text, why="there is no such device", hint="Use auto, cpu, cuda or cuda:1."
-    )
+    raise UsageError(f"No device is called '{text}'. Use auto, cpu, cuda or cuda:1.")
 
 
 def is_cuda(device: str) -> bool:

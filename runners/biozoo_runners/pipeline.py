@@ -188,7 +188,8 @@ class Runner:
         ------
         UsageError
             And its leaves `AxesError`, `ChannelChoiceError`, `ImageMismatchError`: the image does
-            not fit the model, or a choice is left to the caller.
+            not fit the model, a choice is left to the caller, or `min_size` or `fill_holes` is
+            given to a model that makes no objects.
         ImageReadError, MissingFileError
             The image cannot be read.
         OutOfMemoryError
@@ -198,6 +199,11 @@ class Runner:
         Cancelled
             Stopped by `cancelled`.
         """
+        if self.instances is None and not (min_size is None and fill_holes is None):
+            raise UsageError(
+                f"Model '{self.package.id}' does not say how objects are made, so it gives no "
+                "labels. Leave --min-size, --fill-holes and --keep-holes out."
+            )
         start = time.perf_counter()
         fitting = fit(self.geometry, images_of(image, axes), channel)
         plan = plan_tiles(self.geometry, fitting.sizes, tile=tile)
@@ -336,7 +342,7 @@ def plan_notes(plan: TilePlan) -> Iterator[str]:
     if bare:
         yield (
             f"the model declares no halo: tiles meet along {', '.join(bare)} without context, and "
-            "seams may show; larger tiles make fewer of them"
+            "seams may show where they meet"
         )
 
 

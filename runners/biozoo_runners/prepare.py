@@ -270,13 +270,19 @@ def _index(channel: int | str, names: Sequence[str], image: Image) -> int:
     lower = [n.lower() for n in names]
     if isinstance(channel, str) and lower.count(channel.lower()) == 1:
         return lower.index(channel.lower())
+    listed = ", ".join(f"{i} ({n})" for i, n in enumerate(names))
+    if isinstance(channel, str) and channel.lower() in lower:
+        raise UsageError(
+            f"Several channels of {_who(image)} are called '{channel}': {listed}. Choose by number."
+        )
     try:
         number = int(channel)
     except ValueError:
         number = -1
     if not 0 <= number < len(names):
-        listed = ", ".join(f"{i} ({n})" for i, n in enumerate(names))
-        raise UsageError(f"{_who(image)} has no channel {channel!r}; it has {listed}.")
+        raise UsageError(
+            f"{_who(image)} has no channel '{channel}'; it has {listed}. Choose one of these."
+        )
     return number
 
 

@@ -114,7 +114,7 @@ class RunReport:
             f"{f' ({providers})' if providers else ''}, {threads}",
             f"  plan:  {self.plan}{repeated}",
             f"  time:  {s['total']:.2f} s for {self.megapixels:.3g} megapixels "
-            f"({self.seconds_per_megapixel:.2f} s per megapixel; network {s['compute']:.2f} s, "
+            f"({self.seconds_per_megapixel:,.2f} s per megapixel; network {s['compute']:.2f} s, "
             f"reading {s['read']:.2f} s), loading the model {s['load']:.2f} s",
         ]
         if self.peak_memory:

@@ -194,8 +194,8 @@ def _nothing_for(backends: Mapping[str, type[Backend]], failed: Mapping[str, str
     """Why no backend takes a format: which there are, and which failed to load."""
     here = ", ".join(f"{'/'.join(b.weights_formats)} ({b.name})" for b in backends.values())
     text = (
-        f"no backend for it is installed; what can be executed here is {here or 'nothing'}. Ask "
-        "the model's author for such weights, or install a plug-in that executes these"
+        f"no backend for it is installed; weights that can be run here are {here or 'none'}. "
+        "Ask the model's author for those, or install a plug-in that runs these"
     )
     return text + "".join(f"; plug-in '{name}' failed: {why}" for name, why in failed.items())
 

@@ -9,8 +9,13 @@ Names resolve when they are first used, so that importing biozoo costs next to n
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# onnxruntime 1.32 sends usage data to its maker, and keeps an id and a database below ~/.cache for
+# it, unless this is set before it is imported. biozoo promises that nothing is uploaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # `search` is a function and a module of the same name. Importing it here binds the function once
 # and for all; a later import of the module finds it loaded and leaves the name alone.

@@ -1,22 +1,27 @@
 """Zip packages: every member is checked before the first byte is written.
 
 Refused are absolute paths, `..`, drive letters, backslashes, links and other special files,
-encrypted members, two members of one name, and archives that are too many files, too large, or
-that unpack to far more than they are (zip bombs). Sizes in the archive are claims: what is really
-unpacked is counted again.
+encrypted members, two members of one name on whatever file system, and archives that are too many
+files, too large, or that unpack to far more than they are (zip bombs). Sizes in the archive are
+claims: what is really unpacked is counted again.
 """
 
 from __future__ import annotations
 
+import errno
+import lzma
 import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
-from .errors import InvalidPackageError, MissingFileError, UnsafeArchiveError
-from .files import check_space, copy_file, writing
+from .errors import BiozooError, InvalidPackageError, MissingFileError, UnsafeArchiveError
+from .files import LITTER, check_space, copy_file, writing
 from .rdf import is_rdf_name, safe_relative
+from .records import RECORD
 
 __all__ = ["extract", "is_zip", "members"]
 
@@ -25,8 +30,21 @@ __all__ = ["extract", "is_zip", "members"]
 BOMB_RATIO = 100
 BOMB_BYTES = 256 * 2**20
 
-#: Litter that operating systems add to archives.
-_LITTER = ("__MACOSX/",)
+#: What a broken or truncated zip makes `zipfile` and its decompressors raise.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    UnicodeDecodeError,
+    OverflowError,
+)
+
+#: Litter of operating systems, and the record of a model that was zipped out of a zoo.
+_LEFT_OUT = (*LITTER, RECORD)
 
 Step = Callable[[int, int], None]
 
@@ -57,7 +75,7 @@ def members(
     total = packed = 0
     for info in archive.infolist():
         member = info.filename
-        if member.startswith(_LITTER) or PurePosixPath(member).name == ".DS_Store":
+        if member.startswith("__MACOSX/") or PurePosixPath(member).name in _LEFT_OUT:
             continue
         path = safe_relative(info.orig_filename.rstrip("/"))
         if path is None:
@@ -71,9 +89,9 @@ def members(
             continue
         if info.flag_bits & 0x1:
             raise UnsafeArchiveError(archive=name, member=member, why="is encrypted")
-        if str(path).lower() in folded:
+        if (key := _folded(path)) in folded:
             raise UnsafeArchiveError(archive=name, member=member, why="is there twice")
-        folded.add(str(path).lower())
+        folded.add(key)
         found[str(path)] = info
         total += info.file_size
         packed += info.compress_size
@@ -88,8 +106,9 @@ def members(
                 why=f"is beyond the {max_bytes / 2**30:g} GB allowed (BIOZOO_MAX_GB)",
             )
     for below in found:
-        if any(str(parent).lower() in folded for parent in PurePosixPath(below).parents):
+        if any(_folded(parent) in folded for parent in PurePosixPath(below).parents):
             raise UnsafeArchiveError(archive=name, member=below, why="lies in a file")
+    packed = min(packed, archive.start_dir)  # members that overlap claim the same bytes again
     if total > BOMB_BYTES and total > BOMB_RATIO * max(packed, 1):
         largest = max(found, key=lambda path: found[path].file_size)
         raise UnsafeArchiveError(
@@ -139,13 +158,7 @@ def extract(
             done = 0
             for relative, info in found.items():
                 below = relative.removeprefix(inside)
-                if below == relative and inside:
-                    continue
-                place = target / below
-                with writing(target):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(info) as member:
-                        written[below] = copy_file(member, place, limit=info.file_size)
+                written[below] = _unpack_one(archive, info, target / below)
                 done += info.file_size
                 if written[below][0] != info.file_size:
                     raise UnsafeArchiveError(
@@ -154,14 +167,36 @@ def extract(
                 if step is not None:
                     step(done, total)
             return written
+    except BiozooError:
+        raise
     except FileNotFoundError as exc:
         raise MissingFileError(what="The package", path=path) from exc
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
+    except PermissionError as exc:
+        raise MissingFileError(what="The package", path=path, hint="It may not be read.") from exc
+    except _BROKEN as exc:
         raise InvalidPackageError(
             source=name,
             why=f"it is no complete zip file ({exc}); it may be truncated.",
             hint="Fetch it again.",
         ) from exc
+
+
+def _unpack_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path) -> tuple[int, str]:
+    """Write one member; its size and sha256."""
+    with writing(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with archive.open(info) as member:
+                return copy_file(member, place, limit=info.file_size)
+        except OSError as exc:
+            if exc.errno in (None, errno.EINVAL):  # bz2's "Invalid data stream", a seek to nowhere
+                raise EOFError(str(exc)) from exc
+            raise
+
+
+def _folded(path: PurePath) -> str:
+    """The name as file systems may see it that know no case and compose letters."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _package_folder(found: dict[str, zipfile.ZipInfo], name: str) -> str:

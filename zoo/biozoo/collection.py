@@ -3,8 +3,7 @@
 Two files below cache/collection, named by the index's address: the index as it was fetched, and the
 summaries of the descriptions it points to, which are fetched once each (by their sha256). Both are
 used as they are while younger than `settings.index_days`; older ones are asked for anew, and kept
-with a note where that fails. Layouts understood: `items` (since 2024) and `collection` (2022 to
-2024, whose entries hold name, tags and DOIs but no hash).
+with a note where that fails.
 
 A model in the index whose description cannot be had stays in the list with what the index says.
 Drafts are never looked at: anyone may stage one.
@@ -15,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,10 +32,11 @@ from .errors import (
     StorageError,
 )
 from .files import write_atomic
+from .index import Entry, entries_of, is_doi, is_layout
 from .package import version_key
 from .settings import Settings
-from .summary import ModelSummary, slug, task_of
-from .trust import Trust, trust_of
+from .summary import ModelSummary
+from .trust import trust_of
 
 __all__ = ["Collection", "Entry", "Index"]
 
@@ -45,53 +45,6 @@ INDEX_TIMEOUT = 5.0  # seconds without an answer, then the cached index serves
 THREADS = 8
 RETRY = timedelta(hours=6)  # before a description that could not be had is asked for again
 INDEX_RETRY = timedelta(minutes=10)  # the same of an index, while an old one serves
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One version of one model in the index.
-
-    Attributes
-    ----------
-    id
-        As a zoo keeps it, without "bioimage-io/".
-    url, sha256
-        Of its description; sha256 is "" where the index tells none.
-    aliases
-        Other ids of it.
-    summary
-        Of its description, or with what the index says where that could not be had.
-    trust
-        None where the description could not be had.
-    note
-        Why the description could not be had, "" where it was.
-    created
-        When it was published, ISO 8601, "" where the index does not tell.
-    """
-
-    id: str
-    version: str
-    url: str
-    sha256: str
-    summary: ModelSummary
-    aliases: tuple[str, ...] = ()
-    trust: Trust | None = None
-    note: str = ""
-    created: str = ""
-
-    @property
-    def key(self) -> str:
-        """Names what the description says: its hash, or its address where there is none."""
-        return self.sha256 or self.url
-
-    def is_called(self, name: str) -> bool:
-        """Whether this is the model `name`: an id, with or without "bioimage-io/", or a DOI."""
-        doi = name.lower().removeprefix("https://doi.org/").removeprefix("doi:")
-        if slug(name.removeprefix("bioimage-io/")) == self.id:
-            return True
-        names = {self.id, *self.aliases, *self.summary.aliases}
-        # a version's DOI record, "10.5281/zenodo.1/2", is named by its concept "10.5281/zenodo.1"
-        return any(doi == n.lower() or n.lower().startswith(f"{doi}/") for n in names if "/" in n)
 
 
 @dataclass(frozen=True)
@@ -165,7 +118,7 @@ class Collection:
     def ids(self) -> dict[str, list[str]]:
         """The versions of each model by its id; no description is fetched. Raises as `index`."""
         found: dict[str, list[str]] = {}
-        for entry in _entries(self._layout(False)[1]):
+        for entry in entries_of(self._layout(False)[1]):
             found.setdefault(entry.id, []).append(entry.version)
         return found
 
@@ -188,8 +141,8 @@ class Collection:
         description; so of several models with one DOI the first published is meant. Raises as
         `index`.
         """
-        entries = [e for e in _entries(self._layout(False)[1]) if e.is_called(name)]
-        if not entries and "/" in name:
+        entries = [e for e in entries_of(self._layout(False)[1]) if e.is_called(name)]
+        if not entries and is_doi(name):
             entries = [e for e in self.index().entries if e.is_called(name)]
             first = min(entries, key=lambda e: e.created, default=None)
             entries = [e for e in entries if first is not None and e.id == first.id]
@@ -225,9 +178,9 @@ class Collection:
             with Client(self.settings, timeout=INDEX_TIMEOUT) as client:
                 content = client.get(self.settings.index_url, max_bytes=MAX_INDEX_BYTES)
             layout = json.loads(content)
-            if not isinstance(layout, dict) or not ("items" in layout or "collection" in layout):
-                raise ValueError("it holds neither 'items' nor 'collection'")
-        except ValueError as exc:
+            if not is_layout(layout):
+                raise ValueError("it holds no list 'items' or 'collection'")
+        except (ValueError, RecursionError) as exc:
             failure: BiozooError = CollectionError(
                 url=self.settings.index_url,
                 why=f"it is no index of models ({exc})",
@@ -250,7 +203,7 @@ class Collection:
             stored = json.loads(self._files[0].read_bytes())
         except (OSError, ValueError):
             return {}
-        good = isinstance(stored, dict) and isinstance(stored.get("index"), dict)
+        good = isinstance(stored, dict) and is_layout(stored.get("index"))
         return stored if good and "fetched" in stored else {}
 
     def _store_index(self, stored: Mapping[str, Any]) -> None:
@@ -261,7 +214,7 @@ class Collection:
 
     def _summarised(self, layout: Mapping[str, Any]) -> tuple[Entry, ...]:
         """The entries with their summaries; those not known yet are fetched and cached."""
-        entries = list(_entries(layout))
+        entries = list(entries_of(layout))
         known = self._cached_summaries()
         now = datetime.now(UTC)
         wanted: dict[str, list[Entry]] = {}  # one description may stand at several addresses
@@ -305,7 +258,7 @@ class Collection:
                         raw = _description(client, entry, self.settings.index_url)
                     except CollectionError as exc:
                         told = {"note": exc.message, "tried": tried}
-                        (answered if "answered" in exc.why else gone).append(entry)
+                        (gone if exc.status is None else answered).append(entry)
                     except (InvalidPackageError, HashMismatchError) as exc:
                         told = {"note": exc.message, "tried": tried}
                         answered.append(entry)
@@ -366,57 +319,3 @@ def _with_summary(entry: Entry, stored: Mapping[str, Any] | None) -> Entry:
         aliases=tuple(dict.fromkeys((*entry.aliases, *summary.aliases))),
     )
     return replace(entry, summary=summary, trust=stored.get("trust"))
-
-
-def _entries(layout: Mapping[str, Any]) -> Iterator[Entry]:
-    """The models of an index in either layout; what cannot be understood is left out."""
-    for item in layout.get("items") or ():
-        if not isinstance(item, dict) or item.get("type") != "model" or not item.get("id"):
-            continue
-        full = str(item["id"])
-        name = slug(full.removeprefix("bioimage-io/"))
-        for version in item.get("versions") or ():
-            if isinstance(version, dict) and version.get("source"):
-                yield Entry(
-                    id=name,
-                    version=str(version.get("version") or "v0"),
-                    url=str(version["source"]),
-                    sha256=str(version.get("sha256") or "").lower(),
-                    summary=ModelSummary(id=name),
-                    aliases=(full,),
-                    created=str(version.get("created_at") or ""),
-                )
-    for item in layout.get("collection") or ():
-        if not isinstance(item, dict) or item.get("type") != "model" or not item.get("rdf_source"):
-            continue
-        yield _old_entry(item)
-
-
-def _old_entry(item: Mapping[str, Any]) -> Entry:
-    full, nickname = str(item.get("id", "")), str(item.get("nickname") or "")
-    versions = item.get("versions") or ["v0"]
-    name = slug(nickname or full)
-    tags = tuple(str(t) for t in item.get("tags") or ())
-    title, description = str(item.get("name", "")), str(item.get("description", ""))
-    aliases = (full, *(f"{full}/{v}" for v in versions))
-    summary = ModelSummary(
-        id=name,
-        name=title,
-        description=description,
-        tags=tags,
-        license=str(item.get("license", "")),
-        authors=tuple(
-            str(a["name"]) for a in item.get("authors") or () if isinstance(a, dict) and "name" in a
-        ),
-        task=task_of(tags, title, description),
-        icon=str(item.get("nickname_icon") or ""),
-        aliases=aliases,
-    )
-    return Entry(
-        id=name,
-        version=slug(str(versions[0])) or "v0",
-        url=str(item["rdf_source"]),
-        sha256="",
-        summary=summary,
-        aliases=aliases,
-    )

@@ -1,13 +1,15 @@
 """Getting files from the network: https only, sizes limited, redirects checked.
 
 Plain http is taken from this machine (loopback) only, and an address elsewhere may not redirect or
-point to this machine.
+point to this machine. This machine is never asked through a proxy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,12 +30,20 @@ __all__ = ["Client", "Progress", "beside", "file_name", "is_loopback"]
 Progress = Callable[[str, int, int | None], None]
 
 MAX_REDIRECTS = 5
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(url: str) -> bool:
     """Whether an address is on this machine."""
-    return urlsplit(url).hostname in _LOOPBACK
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
 
 
 def check_url(url: str, *, via: str | None = None) -> None:
@@ -46,10 +56,15 @@ def check_url(url: str, *, via: str | None = None) -> None:
     CollectionError
         Where another address led to it.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname and not is_loopback(url):
-        return
-    if parts.scheme in ("http", "https") and is_loopback(url) and (not via or is_loopback(via)):
+    try:
+        parts = urlsplit(url)
+        here = is_loopback(url)
+        allowed = parts.scheme == "https" and bool(parts.hostname) and not here
+        if here and parts.scheme in ("http", "https"):
+            allowed = not via or is_loopback(via)
+    except ValueError:  # "https://[host"
+        allowed = False
+    if allowed:
         return
     if via is None:
         raise UsageError(
@@ -92,6 +107,7 @@ class Client:
     ) -> None:
         self.settings, self.timeout, self.progress = settings, timeout, progress
         self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Client:
         return self
@@ -129,7 +145,8 @@ class Client:
         digest, size = hashlib.sha256(), 0
         with self._stream(url, via) as response, writing(target.parent):
             length = response.headers.get("content-length", "")
-            total = int(length) if length.isdigit() else None
+            packed = "content-encoding" in response.headers  # the length is of what is packed
+            total = int(length) if length.isdigit() and not packed else None
             if total is not None:
                 if total > max_bytes:
                     raise _too_large(url, max_bytes)
@@ -152,22 +169,23 @@ class Client:
             raise CollectionError(
                 url=url, why="the network is switched off", hint="Unset BIOZOO_OFFLINE to use it."
             )
+        check_url(url, via=via)
         import httpx
 
-        if self._client is None:
-            self._client = httpx.Client(timeout=self.timeout, headers={"user-agent": "biozoo"})
-        check_url(url, via=via)
+        client = self._connected()
         place = url
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                with self._client.stream("GET", place) as response:
+                with client.stream("GET", place) as response:
                     if response.has_redirect_location:
                         place = urljoin(place, response.headers["location"])
                         check_url(place, via=url)
                         continue
                     if response.status_code != 200:
                         raise CollectionError(
-                            url=url, why=f"the server answered {response.status_code}"
+                            url=url,
+                            why=f"the server answered {response.status_code}",
+                            status=response.status_code,
                         )
                     yield response
                     return
@@ -178,6 +196,18 @@ class Client:
             ) from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise CollectionError(url=url, why=str(exc) or type(exc).__name__) from exc
+
+    def _connected(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(
+                    timeout=self.timeout,
+                    headers={"user-agent": "biozoo"},
+                    mounts={"all://localhost": None, "all://127.0.0.1": None},
+                )
+            return self._client
 
 
 def _too_large(url: str, limit: int) -> CollectionError:

@@ -180,16 +180,19 @@ class UnsafeArchiveError(BiozooError, ValueError):
 
 
 class CollectionError(BiozooError, ConnectionError):
-    """The collection's index, or a file on the network, cannot be had."""
+    """The collection's index, or a file on the network, cannot be had.
+
+    `status` is what the server answered, None where none did.
+    """
 
     http_status = 503
 
-    def __init__(self, *, url: str, why: str, hint: str = ""):
+    def __init__(self, *, url: str, why: str, hint: str = "", status: int | None = None):
         super().__init__(
             f"Cannot get {url}: {why}. "
             f"{hint or 'Check the address and the connection, then try again.'}"
         )
-        self.url, self.why = url, why
+        self.url, self.why, self.status = url, why, status
 
 
 class StorageError(BiozooError, OSError):

@@ -22,6 +22,7 @@ from .errors import BiozooError, StorageError
 
 __all__ = [
     "CHUNK",
+    "LITTER",
     "Staging",
     "check_space",
     "clean_staging",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 CHUNK = 2**20
+
+#: Files that operating systems leave in folders which somebody looked at.
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 STAGING = ".staging-"
 _LOCK = ".lock"
@@ -147,12 +151,17 @@ class Staging:
         """Rename to `target`; False where something already stands there (it is left alone)."""
         with writing(target):
             while True:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     os.rename(self.path, target)
                     return True
                 except FileNotFoundError:  # a removal took the parent away in between
                     if not self.path.exists():
+                        raise
+                except FileExistsError:
+                    if target.is_dir():
+                        return False
+                    if target.parent.exists():  # else that removal came amid mkdir
                         raise
                 except OSError as exc:
                     if exc.errno in (errno.EEXIST, errno.ENOTEMPTY) or target.is_dir():
@@ -161,8 +170,9 @@ class Staging:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        Path(f"{self.path}{_LOCK}").unlink(missing_ok=True)
-        self._lock.release()
+        self._lock.release()  # first: Windows deletes no file that is open
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink(missing_ok=True)
 
 
 def clean_staging(parent: Path) -> int:
@@ -184,6 +194,7 @@ def clean_staging(parent: Path) -> int:
                 if not is_lock:
                     shutil.rmtree(entry, ignore_errors=True)
                     removed += 1
+            with contextlib.suppress(OSError):
                 Path(lock.lock_file).unlink(missing_ok=True)
         except Timeout:
             continue

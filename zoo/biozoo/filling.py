@@ -6,7 +6,6 @@ and the sha256 of every file that declares one. What is written is hashed while 
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -116,13 +115,15 @@ def _fill(place: Place, target: Path, settings: Settings, progress: Progress | N
         files={name: FileRecord(*files[name]) for name in sorted(files)},
         links=links,
     )
-    package = ModelPackage(
-        record.id, record.version, target, rdf, place.kind, place.source, summary, record
-    )
-    check_files(package, hashes=False)
+    check_files(ModelPackage.of_record(record, target), hashes=False)
     for ref in rdfs.file_refs(raw):
         name = links.get(ref.source, str(rdfs.safe_relative(ref.source)))
-        if ref.sha256 is not None and record.files[name].sha256 != ref.sha256:
+        if ref.sha256 is None or (rdfs.is_url(ref.source) and ref.source not in links):
+            continue  # the latter: a cover that could not be had
+        if name not in record.files:  # another case than the file's, on a disk that knows none
+            fault = f"file '{name}' is missing"
+            raise InvalidPackageError(source=place.source, fields={ref.field: fault})
+        if record.files[name].sha256 != ref.sha256:
             raise HashMismatchError(
                 file=f"{place.source}: {ref.source} ({ref.field})",
                 expected=ref.sha256,
@@ -205,10 +206,9 @@ def _fetch(client: Client, place: Place, target: Path) -> dict[str, tuple[int, s
             )
         if archive.is_zip(hidden):
             return _unpack(hidden, target, settings, place.source, client.progress)
-        name = file_name(place.url)
-        name = name if rdfs.is_rdf_name(name) else "rdf.yaml"
+        name = rdfs.NAMES[0]  # whatever it is called there: no file beside it is taken for it
         with writing(target):
-            shutil.move(hidden, target / name)
+            hidden.rename(target / name)
     finally:
         hidden.unlink(missing_ok=True)
     files = {name: got}

@@ -14,14 +14,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from . import rdf as rdfs
 from .errors import HashMismatchError, InvalidPackageError, MissingFileError
-from .files import sha256_of
+from .files import LITTER, sha256_of
 from .records import RECORD, Origin, Problem, Record, VerifyReport
-from .summary import ModelSummary, package_id, package_version
+from .summary import ModelSummary, package_id, package_version, slug
 from .trust import Trust, trust_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "builtin_packages",
     "check_files",
     "installed_packages",
+    "is_called",
     "version_key",
 ]
 
@@ -100,7 +101,11 @@ class ModelPackage:
     @classmethod
     def from_record(cls, root: Path, *, origin: Origin | None = None) -> ModelPackage:
         """A package folder that biozoo keeps; nothing but the record is read."""
-        record = Record.read(root)
+        return cls.of_record(Record.read(root), root, origin=origin)
+
+    @classmethod
+    def of_record(cls, record: Record, root: Path, *, origin: Origin | None = None) -> ModelPackage:
+        """The package of a record whose files are in `root`; nothing is read."""
         return cls(
             id=record.id,
             version=record.version,
@@ -204,9 +209,11 @@ class ModelPackage:
         expected = self._expected()
         hashed = 0
         for name, sha in expected.items():
-            path = self.root / name
+            if fault := self._fault(name):
+                problems.append(Problem(str(self), name, "unreadable", sha or "", fault))
+                continue
             try:
-                got = sha256_of(path)
+                got = sha256_of(self.root / name)
             except FileNotFoundError:
                 problems.append(Problem(str(self), name, "missing", sha or ""))
                 continue
@@ -219,7 +226,11 @@ class ModelPackage:
             if sha is not None and got != sha:
                 problems.append(Problem(str(self), name, "changed", sha, got))
         if self.record is not None:
-            there = set(_files_below(self.root)) - {RECORD}
+            there = {
+                name
+                for name in _files_below(self.root)
+                if name != RECORD and PurePosixPath(name).name not in LITTER
+            }
             problems += [Problem(str(self), n, "extra") for n in sorted(there - set(expected))]
         return VerifyReport((str(self),), hashed, tuple(problems))
 
@@ -284,6 +295,13 @@ def check_files(package: ModelPackage, *, hashes: bool = True) -> None:
                 raise HashMismatchError(file=package.root / name, expected=ref.sha256, got=got)
 
 
+def is_called(package: ModelPackage, name: str) -> bool:
+    """Whether a name is this package's id, with or without "bioimage-io/", or an alias of it."""
+    plain = name.removeprefix("bioimage-io/")
+    as_typed = plain and not re.search(r"^[.~]|[/\\]", plain)  # else it names a path
+    return bool(as_typed and slug(plain) == package.id) or name in package.summary.aliases
+
+
 def _escapes(root: Path, source: str) -> str:
     """Why a source may not be used, "" where it lies in the package folder."""
     if rdfs.safe_relative(source) is None:
@@ -318,17 +336,28 @@ def builtin_packages(folder: Path | None = None) -> list[ModelPackage]:
 def installed_packages(models: Path) -> tuple[list[ModelPackage], dict[Path, str]]:
     """The installed packages by id and version, and the folders that cannot be read with why."""
     found, broken = [], {}
-    for folder in sorted(models.glob("*/*/")) if models.is_dir() else ():
-        if folder.name.startswith(".") or folder.parent.name.startswith("."):
-            continue
+    for folder in [version for name in _folders(models) for version in _folders(name)]:
         try:
             found.append(ModelPackage.from_record(folder, origin="installed"))
         except InvalidPackageError as exc:
-            broken[folder] = exc.message
+            if folder.is_dir():  # else it was removed just now
+                broken[folder] = exc.message
     return sorted(found, key=lambda p: (p.id, version_key(p.version))), broken
 
 
+def _folders(parent: Path) -> list[Path]:
+    """The folders in a folder, but for hidden ones; none where it is gone or may not be read."""
+    try:
+        with os.scandir(parent) as entries:
+            return sorted(Path(e) for e in entries if not e.name.startswith(".") and e.is_dir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
 def version_key(version: str | None) -> tuple[tuple[int, int | str], ...]:
-    """Sorts versions as people count: v2 before v10, 1.9 before 1.10."""
-    parts = re.findall(r"\d+|[^\d.]+", version or "")
-    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in parts)
+    """Sorts versions as people count: v2 before v10, 1.9 before 1.10, 1.0-rc1 before 1.0."""
+    if not version:
+        return ()
+    parts = re.findall(r"[0-9]+|[^0-9._+-]+", version)
+    key = ((2, int(p)) if p[0] in "0123456789" else (0, p) for p in parts)
+    return (*key, (1, 0))  # the end: above a word that goes on, below a number that does

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from .errors import InvalidPackageError, MissingFileError
 
@@ -38,6 +37,10 @@ MAX_RDF_BYTES = 8 * 2**20
 
 #: Values of a description with its YAML aliases expanded; the largest published one has 5,000.
 MAX_NODES = 200_000
+
+#: Mappings and lists within each other. PyYAML's C loader recurses, and the process dies of a
+#: million "[".
+MAX_DEPTH = 100
 
 _FILE_FIELDS = (
     "inputs",
@@ -114,13 +117,18 @@ def parse(content: bytes, *, source: str | Path) -> Raw:
     import yaml
 
     try:
-        raw = yaml.load(content.decode("utf-8"), _loader())
+        text = content.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise InvalidPackageError(source=source, why=f"it is not UTF-8 text ({exc}).") from exc
+    try:
+        fault = _without_measure(text)
+        raw = None if fault else yaml.load(text, _loader())
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise InvalidPackageError(
             source=source, why=f"it is not readable YAML: {' '.join(str(exc).split())}."
         ) from exc
+    if fault:
+        raise InvalidPackageError(source=source, why=fault)
     if not isinstance(raw, dict):
         raise InvalidPackageError(source=source, why="it holds no mapping of fields.")
     if _larger_than(raw, MAX_NODES):
@@ -133,6 +141,23 @@ def parse(content: bytes, *, source: str | Path) -> Raw:
     if missing := [k for k in ("format_version", "name", "inputs", "outputs") if k not in raw]:
         raise InvalidPackageError(source=source, fields=dict.fromkeys(missing, "is missing"))
     return raw
+
+
+def _without_measure(text: str) -> str:
+    """Why a text may not be loaded, "" where it may; reads its events, which takes no recursion."""
+    import yaml
+
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, _loader())):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            return f"its YAML is nested more than {MAX_DEPTH} deep."
+        if count > 2 * MAX_NODES:
+            return f"it holds more than {MAX_NODES:,} values."
+    return ""
 
 
 def _larger_than(value: Any, limit: int) -> bool:
@@ -280,11 +305,10 @@ def _sha(value: Any) -> str | None:
 def safe_relative(source: str) -> PurePosixPath | None:
     """The source as a path below the package folder, None where it would leave it.
 
-    Absolute paths, drive letters, backslashes, `..` and `~` leave it, on this system or another.
+    Absolute paths, drive letters and addresses (":"), backslashes, `..` and `~` leave it, on this
+    system or another; control characters are no part of a name.
     """
-    if not source or "\\" in source or "\0" in source or source.startswith("~"):
-        return None
-    if re.match(r"^[A-Za-z]:", source) or urlsplit(source).scheme:
+    if not source or source.startswith("~") or re.search(r"[\\:\x00-\x1f\x7f]", source):
         return None
     path = PurePosixPath(source)
     if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -76,7 +76,7 @@ class Record:
             values = json.loads((folder / RECORD).read_bytes())
             values["summary"] = ModelSummary.from_dict(values["summary"])
             values["files"] = {k: FileRecord(**v) for k, v in values["files"].items()}
-            return cls(**values)
+            return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
             raise InvalidPackageError(
                 source=folder,

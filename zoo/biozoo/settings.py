@@ -95,9 +95,9 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value < 0:
+    if not 0 <= value <= 1e6:
         raise UsageError(
-            f"{name}={text!r} is not usable: expected a number of 0 or more. "
+            f"{name}={text!r} is not usable: expected a number from 0 to 1000000. "
             f"Correct or unset it; without it {default:g} is used."
         )
     return value

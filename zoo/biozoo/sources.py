@@ -18,7 +18,13 @@ from urllib.parse import unquote
 from . import archive
 from . import rdf as rdfs
 from .download import Progress, check_url
-from .errors import CollectionError, InvalidPackageError, MissingFileError, NotFoundError
+from .errors import (
+    CollectionError,
+    InvalidPackageError,
+    MissingFileError,
+    NotFoundError,
+    UsageError,
+)
 from .files import Staging, check_space, copy_file, sha256_of, write_atomic, writing
 from .filling import Place, fill
 from .package import (
@@ -26,6 +32,7 @@ from .package import (
     builtin_packages,
     check_files,
     installed_packages,
+    is_called,
     version_key,
 )
 from .records import RECORD, Record
@@ -83,9 +90,13 @@ def locate(source: str | Path, settings: Settings) -> ModelPackage | Place:
 
     Raises
     ------
-    UsageError, MissingFileError, NotFoundError, CollectionError
+    UsageError, MissingFileError, InvalidPackageError, NotFoundError
     """
     text = str(source).strip()
+    if not text:
+        raise UsageError(
+            "No model is named. Expected an id, a folder, a .zip or an address: zoo list shows ids."
+        )
     name, _, version = text.partition("@")
     if not isinstance(source, Path):
         if named := _named_by_page(text):
@@ -118,15 +129,10 @@ def locate(source: str | Path, settings: Settings) -> ModelPackage | Place:
 
 def find_here(name: str, version: str | None, settings: Settings) -> ModelPackage | None:
     """The built-in or installed package of this id; the newest where no version is given."""
-    wanted = slug(name.removeprefix("bioimage-io/"))
     for package in builtin_packages():
-        if package.id == wanted and version in (None, package.version):
+        if is_called(package, name) and version in (None, package.version):
             return package
-    found = [
-        p
-        for p in installed_packages(settings.models)[0]
-        if wanted == p.id or name in p.summary.aliases
-    ]
+    found = [p for p in installed_packages(settings.models)[0] if is_called(p, name)]
     found = [p for p in found if version in (None, p.version, p.summary.version)]
     return max(found, key=lambda p: version_key(p.version), default=None)
 
@@ -144,7 +150,12 @@ def _named_by_page(text: str) -> str:
 
 
 def _looks_like_path(text: str) -> bool:
-    return text.startswith(("/", ".", "~")) or text.endswith((".zip", ".yaml", ".yml"))
+    return (
+        text.startswith(("/", ".", "~"))
+        or text.lower().endswith((".zip", ".yaml", ".yml", "/"))
+        or "\\" in text
+        or re.match(r"^[A-Za-z]:", text) is not None
+    )
 
 
 def _in_collection(text: str, name: str, version: str | None, settings: Settings) -> Place:
@@ -174,7 +185,7 @@ def _in_collection(text: str, name: str, version: str | None, settings: Settings
             kind="model",
             got=text,
             known=sorted(known | set(ids)),
-            hint="zoo search WORDS finds models.",
+            hint="Nor is a file or folder; zoo search WORDS finds models.",
         )
     return Place("collection", text, url=entry.url, entry=entry)
 

@@ -25,7 +25,7 @@ from .download import Progress
 from .errors import InvalidPackageError, NotFoundError, UsageError
 from .files import Staging, writing
 from .filling import fill
-from .package import ModelPackage, builtin_packages, installed_packages
+from .package import ModelPackage, builtin_packages, installed_packages, is_called
 from .records import RECORD, Problem, Record, VerifyReport
 from .settings import Settings
 from .summary import slug
@@ -111,10 +111,12 @@ class Zoo:
             record = sources.copy_cached(place, staging.path, self.settings) or fill(
                 place, staging.path, self.settings, progress=progress
             )
+            target = _place(self.models, record)
+            if self._standing(target, record) == "same":
+                return _installed(target, record)
             self._validate(record, staging.path, str(source))
             with writing(staging.path):
                 (staging.path / RECORD).write_bytes(record.to_json())
-            target = self.models / slug(record.id) / slug(record.version)
             while not staging.place(target):
                 standing = self._standing(target, record)
                 if standing == "same":
@@ -127,10 +129,11 @@ class Zoo:
                     )
                 self._remove_folder(target, _REPLACED)
             self._clean_trash()
-        return ModelPackage.from_record(target, origin="installed")
+        return _installed(target, record)
 
     def remove(self, id: str, version: str | None = None) -> tuple[ModelPackage, ...]:
-        """Remove an installed model: one version, or all where none is given; what was removed.
+        """Remove an installed model: one version, or all where none is given; what was removed
+        (without the folders that held no readable model).
 
         Raises
         ------
@@ -138,25 +141,17 @@ class Zoo:
         """
         name, _, given = id.partition("@")
         wanted = version or given or None
-        found = [
-            p
-            for p in self.packages()
-            if p.id == slug(name.removeprefix("bioimage-io/")) or name in p.summary.aliases
-        ]
-        found = [p for p in found if wanted in (None, p.version)]
-        if not found:
-            for folder in self.broken():
-                if folder.parent.name == name and wanted in (None, folder.name):
-                    self._remove_folder(folder)
-                    return ()
+        found = [p for p in self.packages() if is_called(p, name) and wanted in (None, p.version)]
+        broken = self._broken(name, wanted)
+        if not found and not broken:
             if any(p.id == name for p in builtin_packages()):
                 raise UsageError(
                     f"Model '{name}' comes with biozoo and cannot be removed. "
                     "Expected an installed model: zoo list shows them."
                 )
             raise self._unknown(name, wanted, installed_only=True)
-        for package in found:
-            self._remove_folder(package.root)
+        for folder in (*broken, *(p.root for p in found)):
+            self._remove_folder(folder)
         return tuple(found)
 
     def verify(self, id: str | None = None, version: str | None = None) -> VerifyReport:
@@ -168,27 +163,24 @@ class Zoo:
             For an unknown id. A damaged file is in the report, it does not raise.
         """
         if id is not None:
+            name, _, given = id.partition("@")
+            if broken := self._broken(name, version or given or None):
+                return VerifyReport.joined([_unreadable(folder) for folder in broken])
             return self.get(id, version).verify()
         reports = [p.verify() for p in (*builtin_packages(), *self.packages())]
         return VerifyReport.joined([*reports, *map(_unreadable, self.broken())])
 
     # ---------------------------------------------------------------------------------- helpers
 
+    def _broken(self, name: str, version: str | None) -> list[Path]:
+        """The folders of this model that cannot be read."""
+        return [f for f in self.broken() if f.parent.name == name and version in (None, f.name)]
+
     def _validate(self, record: Record, folder: Path, source: str) -> None:
         from .validation import validate
 
-        staged = ModelPackage(
-            record.id,
-            record.version,
-            folder,
-            folder / record.rdf,
-            "installed",
-            source,
-            record.summary,
-            record,
-        )
         try:
-            validate(staged)
+            validate(ModelPackage.of_record(record, folder))
         except InvalidPackageError as exc:
             raise exc.renamed(source) from exc
 
@@ -222,7 +214,7 @@ class Zoo:
         for old in self.models.glob(f"{_REPLACED}*"):
             with contextlib.suppress(InvalidPackageError, OSError):
                 record = Record.read(old)
-                os.rename(old, self.models / slug(record.id) / slug(record.version))
+                os.rename(old, _place(self.models, record))
             shutil.rmtree(old, ignore_errors=True)
 
     def _unknown(
@@ -247,6 +239,19 @@ class Zoo:
 def list_packages(settings: Settings | None = None) -> list[ModelPackage]:
     """The built-in packages, then the installed ones by id and version."""
     return [*builtin_packages(), *Zoo(settings).packages()]
+
+
+def _place(models: Path, record: Record) -> Path:
+    """Where a model of this record stands."""
+    return models / slug(record.id) / (slug(record.version) or "v0")
+
+
+def _installed(target: Path, record: Record) -> ModelPackage:
+    """The package that was put there, also where another process is just replacing it."""
+    try:
+        return ModelPackage.from_record(target, origin="installed")
+    except InvalidPackageError:
+        return ModelPackage.of_record(record, target, origin="installed")
 
 
 def _unreadable(folder: Path) -> VerifyReport:

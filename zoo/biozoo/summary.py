@@ -236,8 +236,8 @@ def _new(name: str, axes: Any) -> TensorSummary:
 def _size(size: Any) -> str:
     if isinstance(size, Mapping):
         if "axis_id" in size:
-            offset = size.get("offset") or 0
-            more = f"{offset:+}" if offset else ""
+            offset = size.get("offset")
+            more = f"{offset:+}" if isinstance(offset, (int, float)) and offset else ""
             return f"as {size.get('tensor_id')}.{size['axis_id']}{more}"
         if "step" in size:
             return f"{size.get('min')}+n*{size['step']}"

@@ -51,11 +51,13 @@ def build_descr(
         raise InvalidPackageError(source=source, why=why) from exc
     if isinstance(descr, ModelDescr):
         return descr
-    fields: dict[str, str] = {}
+    faults: dict[str, dict[str, None]] = {}  # by field, each fault once
     for detail in descr.validation_summary.details:
         for error in detail.errors:
-            name = ".".join(str(part) for part in error.loc) or "(the whole)"
-            fields.setdefault(name, error.msg)
+            # a part like "function-after[LicenseId(), str]" is one of pydantic's tries, no field
+            parts = [str(part) for part in error.loc if not set(str(part)) & set("[(")]
+            faults.setdefault(".".join(parts) or "(the whole)", {})[error.msg] = None
+    fields = {name: "; or: ".join(messages) for name, messages in faults.items()}
     raise InvalidPackageError(
         source=source,
         fields=fields,

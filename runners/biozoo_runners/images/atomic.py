@@ -14,6 +14,7 @@ from biozoo.errors import StorageError
 
 _WHY = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose a folder on another disk."),
+    errno.EFBIG: ("it would be larger than a file may be here", ""),
     errno.EDQUOT: ("your disk quota is used up", "Free some space, or choose another folder."),
     errno.EACCES: ("there is no permission to write there", ""),
     errno.EPERM: ("there is no permission to write there", ""),
@@ -50,11 +51,28 @@ def written_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
         _remove(part)
         if isinstance(exc, StorageError):
             raise
-        why, hint = _WHY.get(exc.errno or 0, (str(exc.strerror or exc).lower(), ""))
+        # numpy tells of a part that was written by a bare OSError without a number.
+        number = exc.errno or errno.ENOSPC
+        why, hint = _WHY.get(number, (str(exc.strerror or exc).lower(), ""))
         raise StorageError(path=path, why=why, hint=hint) from exc
     except BaseException:  # Ctrl-C too
         _remove(part)
         raise
+
+
+def check_folder(folder: Path) -> None:
+    """Ask before long work whether files can be written into a folder; makes nothing.
+
+    Raises
+    ------
+    StorageError
+        If it, or the nearest folder above it that exists, may not be written to.
+    """
+    existing = next((p for p in (folder, *folder.absolute().parents) if os.path.lexists(p)), folder)
+    if not existing.is_dir():
+        raise StorageError(path=folder, why=_WHY[errno.ENOTDIR][0])
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StorageError(path=folder, why=_WHY[errno.EACCES][0])
 
 
 def _swap(part: Path, path: Path) -> None:

@@ -6,10 +6,10 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from biozoo.errors import MissingFileError
+from biozoo.errors import ImageReadError, MissingFileError
 
 from .ome_zarr import is_zarr
-from .readers import suffixes
+from .readers import similar, suffixes
 
 
 def is_image(path: str | Path) -> bool:
@@ -32,29 +32,39 @@ def find_images(patterns: Sequence[str | Path]) -> list[Path]:
     ------
     MissingFileError
         For a pattern that leads to nothing.
+    ImageReadError
+        For a folder that may not be looked into.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
-        if path.is_dir() and not is_zarr(path):
-            matches = _listing(path)
-            missing = "holds no image (folders in it are not searched)"
-        elif path.exists():
-            matches, missing = [path], ""
-        elif glob.has_magic(str(pattern)):
-            hits = sorted(glob.glob(str(path), recursive=True))
-            matches = [p for p in map(Path, hits) if is_image(p) and not _within_zarr(p)]
-            missing = "matches no image"
-        else:
-            raise MissingFileError(what="The image", path=path)
-        if not matches:
-            raise MissingFileError(
-                what="An image in the folder" if path.is_dir() else "An image that matches",
-                path=path,
-                hint=f"It {missing}. Names that are read end in {', '.join(_endings())}.",
-            )
-        found.update(dict.fromkeys(matches))
+        try:
+            found.update(dict.fromkeys(_matches(path)))
+        except PermissionError as exc:
+            raise ImageReadError(path=path, why="there is no permission to read it.") from exc
     return list(found)
+
+
+def _matches(path: Path) -> list[Path]:
+    """The images that one argument stands for; never none."""
+    if path.is_dir() and not is_zarr(path):
+        matches, what = _listing(path), "An image in the folder"
+        hint = "Folders in it are not searched. "
+    elif path.exists():
+        return [path]
+    elif glob.has_magic(str(path)):
+        hits = sorted(glob.glob(str(path), recursive=True))
+        matches = [p for p in map(Path, hits) if is_image(p) and not _within_zarr(p)]
+        what, hint = "An image that matches", ""
+    else:
+        raise MissingFileError(what="The image", path=path, hint=similar(path))
+    if not matches:
+        raise MissingFileError(
+            what=what,
+            path=path,
+            hint=f"{hint}Names of images end in {', '.join(_endings())}.",
+        )
+    return matches
 
 
 def _listing(folder: Path) -> list[Path]:

@@ -54,8 +54,10 @@ def open_image(
         For a scene that the file does not have.
     """
     path = Path(path).expanduser()
-    if not path.exists():
-        raise MissingFileError(what="The image", path=path, hint=_similar(path))
+    with reading(path):
+        found = path.exists()  # a folder that may not be looked into hides what it holds
+    if not found:
+        raise MissingFileError(what="The image", path=path, hint=similar(path))
     head = b""
     if not path.is_dir():
         with reading(path), path.open("rb") as file:
@@ -95,7 +97,8 @@ def _plugins() -> tuple[dict[str, ImageReader], dict[str, str]]:
     return {n: r for n, r in extra.items() if n not in BUILT_IN}, failed
 
 
-def _similar(path: Path) -> str:
+def similar(path: Path) -> str:
+    """A hint for a path that does not exist: files beside it of almost that name."""
     try:
         others = [p.name for p in path.parent.iterdir()]
     except OSError:

@@ -80,8 +80,8 @@ class Catalog:
         raise NotFoundError(kind="model", got=model_id, known=packages, hint="See zoo list.")
 
     def entries(self) -> list[Entry]:
-        """A card for every model."""
-        return [self.entry(package) for package in self.packages()]
+        """A card for every model, those that run here first."""
+        return sorted((self.entry(p) for p in self.packages()), key=lambda e: not e.runs)
 
     def search(self, words: str) -> list[str]:
         """Ids of the models that fit all the words, best first; every id for no words."""
@@ -150,11 +150,12 @@ def _verdict(package: ModelPackage) -> Verdict:
     from biozoo_runners.selection import Wish, select
 
     if package.trust == "untrusted code":
-        return Verdict(False, "it would run its author's code, which nobody has allowed")
+        return Verdict(False, "It would run its author's code, which nobody has allowed.")
     try:
         selection = select(package, detect(), Wish(), *known_backends())
     except NoBackendError as exc:
-        return Verdict(False, "; ".join(f"{what}: {why}" for what, why in exc.reasons.items()))
+        listed = "".join(f"\n{what}: {why}." for what, why in exc.reasons.items())
+        return Verdict(False, f"Nothing on this computer executes its weights.{listed}")
     except BiozooError as exc:
         return Verdict(False, exc.message)
     return Verdict(True, f"{selection.weights_format} on {selection.device}")

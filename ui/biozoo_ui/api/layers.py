@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -54,11 +54,10 @@ def selection(sizes: Mapping[str, int]) -> dict[str, int | slice]:
 
     The middle of z, the first of time, batch and index; every n-th pixel of y and x.
     """
-    step = max(1, -(-max(sizes.get("y", 1), sizes.get("x", 1)) // MAX_SIDE))
     chosen: dict[str, int | slice] = {}
     for axis, size in sizes.items():
         if axis in ("y", "x"):
-            chosen[axis] = slice(None, None, step)
+            chosen[axis] = slice(None, None, step(sizes))
         elif axis != "channel":
             chosen[axis] = size // 2 if axis == "z" else 0
     return chosen
@@ -69,6 +68,11 @@ def plane(data: xr.DataArray) -> xr.DataArray:
     return data.isel(selection({str(k): v for k, v in data.sizes.items()}))
 
 
+def step(sizes: Mapping[str, int]) -> int:
+    """Every how many pixels of y and x one is shown."""
+    return max(1, -(-max(sizes.get("y", 1), sizes.get("x", 1)) // MAX_SIDE))
+
+
 def where(sizes: Mapping[str, int]) -> str:
     """In words, which part of the data the plane is, empty where it is all of it."""
     parts = []
@@ -76,7 +80,11 @@ def where(sizes: Mapping[str, int]) -> str:
         parts.append(f"plane {sizes['z'] // 2 + 1} of {sizes['z']}")
     if sizes.get("time", 1) > 1:
         parts.append(f"the first of {sizes['time']} time points")
-    return " of ".join(parts)
+    whole = " of ".join(parts)
+    if step(sizes) > 1:
+        thinned = f"one of every {step(sizes)} x {step(sizes)} pixels"
+        return f"{thinned} of {whole}" if whole else thinned
+    return whole
 
 
 def encode(picture: np.ndarray) -> bytes:
@@ -114,10 +122,16 @@ def value_map(values: np.ndarray) -> bytes:
     return _indexed(index, _heat_palette(), bytes(range(256)))
 
 
-def count_objects(labels: xr.DataArray) -> int:
-    """How many labels above 0 there are."""
-    found = np.unique(labels.values)
-    return int(np.count_nonzero(found > 0))
+def count_objects(labels: xr.DataArray, axes: Collection[str]) -> list[int]:
+    """How many objects there are at each position.
+
+    Along an axis that is not among the model's own `axes` the model ran once per position, and
+    the numbers begin anew at each.
+    """
+    own = [dim for dim in labels.dims if dim in axes]
+    positions = labels.transpose(..., *own).values
+    positions = positions.reshape(-1, *positions.shape[labels.ndim - len(own) :])
+    return [int(np.count_nonzero(np.unique(one) > 0)) for one in positions]
 
 
 def _edges(labels: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,8 @@ class Outcome:
 
     Attributes
     ----------
+    stem
+        The image's name without what says its format; the files' names begin with it.
     layers
         Pictures to lay over `image.png`, the first one is shown at first.
     size
@@ -44,6 +48,8 @@ class Outcome:
         Which part of a volume or series is shown, in words, empty for all.
     objects
         How many objects were found, None where the model makes none.
+    positions
+        In how many planes or time points they were counted, each by itself.
     downloads
         Files, the main one first.
     report
@@ -52,10 +58,12 @@ class Outcome:
         The same run on the command line.
     """
 
+    stem: str
     layers: tuple[Layer, ...]
     size: tuple[int, int]
     shown: str
     objects: int | None
+    positions: int
     downloads: tuple[Download, ...]
     report: str
     command: str
@@ -64,57 +72,72 @@ class Outcome:
 def write_outcome(result: Result, request: RunRequest, folder: Path) -> Outcome:
     """Write every tensor as OME-TIFF and the pictures as PNG into `folder`."""
     from biozoo_runners import open_image, write_image
+    from biozoo_runners.batch import stem as stem_of
 
-    stem = image_stem(request.name)
+    stem = stem_of(Path(request.name) if isinstance(request.image, Path) else request.files[0])
+    own_axes = {axis for tensor in request.package.summary.inputs for axis in tensor.axes}
+    alone = sum({"y", "x"} <= set(result[n].dims) for n in result if n != "labels") == 1
     downloads: list[Download] = []
     shown: list[Layer] = []
     objects: int | None = None
+    positions = 1
     for name in sorted(result, key=lambda key: (key != "labels", key)):
         data = result[name]
         path = write_image(folder / f"{stem}.{name}.ome.tif", data)
-        label = "Labels: each object has a number" if name == "labels" else f"Output: {name}"
+        label = "Labels: each object has a number" if name == "labels" else _capital(name)
         downloads.append(Download(path.name, label, path.stat().st_size))
         if not {"y", "x"} <= set(data.dims):
             continue
         if name == "labels":
-            objects = layers.count_objects(data)
-        shown += _write_layers(name, layers.plane(data), folder)
+            counts = layers.count_objects(data, own_axes)
+            objects, positions = sum(counts), len(counts)
+        shown += _write_layers(name, layers.plane(data), folder, alone=alone)
 
     if request.sample:  # so that the command line can be tried on it
         for file in request.files:
             copy = Path(shutil.copyfile(file, folder / file.name))
-            downloads.append(Download(copy.name, "The sample image", copy.stat().st_size))
+            of = "" if len(request.files) == 1 else f" {len(downloads) - len(result) + 1}"
+            downloads.append(Download(copy.name, f"The sample image{of}", copy.stat().st_size))
     image = open_image(request.files[0], axes=request.axes)
     (folder / f"{IMAGE}.png").write_bytes(picture_of(image))
     sizes = image.sizes
     return Outcome(
+        stem=stem,
         layers=tuple(shown),
         size=(sizes["x"], sizes["y"]),
         shown=layers.where(sizes),
         objects=objects,
+        positions=positions,
         downloads=tuple(downloads),
         report=str(result.report),
         command=request.command,
     )
 
 
-def image_stem(name: str) -> str:
-    """File name without its image ending: "cells.ome.tif" -> "cells"."""
-    stem = Path(name).name
-    for suffix in (".ome.tiff", ".ome.tif", ".ome.zarr"):
-        if stem.lower().endswith(suffix):
-            return stem[: -len(suffix)]
-    return Path(stem).stem
+def zip_files(folder: Path, outcome: Outcome) -> Path:
+    """Pack every file of a run into one, at the first call."""
+    path = folder / "all.zip"
+    if not path.exists():
+        # Written beside: a second request must not get half a file.
+        with (
+            tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as beside,
+            zipfile.ZipFile(beside, "w") as packed,  # OME-TIFFs are compressed already
+        ):
+            for download in outcome.downloads:
+                packed.write(folder / download.file, download.file)
+        Path(beside.name).replace(path)
+    return path
 
 
 def picture_of(image: Image) -> bytes:
     """PNG of the plane of an image that is shown; only its pixels are read."""
     from biozoo_runners.images import preview
 
-    return layers.encode(preview(image.read(layers.selection(image.sizes))))
+    return layers.encode(preview(image.read(layers.selection(image.sizes)), max_size=None))
 
 
-def _write_layers(name: str, plane: xr.DataArray, folder: Path) -> list[Layer]:
+def _write_layers(name: str, plane: xr.DataArray, folder: Path, *, alone: bool) -> list[Layer]:
+    """Pictures of one tensor; `alone` says that no other has channels to be told apart from."""
     made: list[tuple[Layer, bytes]] = []
     if name == "labels":
         labels = plane.transpose("y", "x").values
@@ -125,13 +148,28 @@ def _write_layers(name: str, plane: xr.DataArray, folder: Path) -> list[Layer]:
     elif "channel" in plane.dims:
         for i in range(min(plane.sizes["channel"], layers.MAX_MAPS)):
             one = plane.isel(channel=i)
-            title = str(one.coords["channel"].item()) if "channel" in one.coords else str(i)
-            made.append(_one_channel(f"{name}-{i}", f"{name}: {title}", one, 0.6))
+            title = _channel_title(plane, i)
+            label = name if not title else title if alone else f"{name}: {title}"
+            made.append(_one_channel(f"{name}-{i}", _capital(label), one, 0.6))
     else:
-        made.append(_one_channel(name, name, plane, 1.0))  # as one looks at a restored image
+        made.append(
+            _one_channel(name, _capital(name), plane, 1.0)
+        )  # as one looks at a restored image
     for layer, png in made:
         (folder / f"{layer.key}.png").write_bytes(png)
     return [layer for layer, _ in made]
+
+
+def _channel_title(plane: xr.DataArray, i: int) -> str:
+    """What a channel is called, empty where its tensor's name says it all."""
+    if plane.sizes["channel"] == 1:
+        return ""
+    title = str(plane.coords["channel"].values[i]) if "channel" in plane.coords else ""
+    return f"channel {i}" if title in ("", str(i), f"channel{i}") else title
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _one_channel(key: str, label: str, plane: xr.DataArray, opacity: float) -> tuple[Layer, bytes]:
@@ -141,4 +179,4 @@ def _one_channel(key: str, label: str, plane: xr.DataArray, opacity: float) -> t
     values = plane.transpose("y", "x").values
     if values.dtype.kind == "f" and values.min() >= 0 and values.max() <= 1:
         return Layer(key, label, "map", 0.7), layers.value_map(values)
-    return Layer(key, label, "image", opacity), layers.encode(preview(plane))
+    return Layer(key, label, "image", opacity), layers.encode(preview(plane, max_size=None))

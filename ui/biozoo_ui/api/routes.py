@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse
 from biozoo.errors import MissingFileError, NotFoundError
 
 from .catalog import COVER_TYPES
+from .results import zip_files
 from .runs import Run
 from .state import ServerState
 
@@ -100,6 +101,16 @@ def routes(state: ServerState) -> APIRouter:
         if name not in files:
             raise MissingFileError(what="The file", path=name)
         return FileResponse(found.folder / name, filename=name, media_type="image/tiff")
+
+    @router.get("/runs/{run_id}/all.zip")
+    def everything(run_id: str) -> FileResponse:
+        """Every file of a run in one."""
+        found = runs.get(run_id)
+        if found.outcome is None:
+            raise MissingFileError(what="The files of", path=f"run {run_id}")
+        path = zip_files(found.folder, found.outcome)
+        name = f"{found.outcome.stem}.zip"
+        return FileResponse(path, filename=name, media_type="application/zip")
 
     @router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
     def unknown(rest: str) -> None:

@@ -1,4 +1,4 @@
-"""The `zoo` program: one Typer application; each verb imports what it needs when it runs."""
+"""The program `zoo`: one Typer application; each verb imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def zoo(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print biozoo's version."
+        ),
     ] = False,
 ) -> None:
     """Options of the program itself."""
@@ -43,8 +46,3 @@ def zoo(
 zoo_verbs.register(app)
 run_verbs.register(app)
 page_verbs.register(app)
-
-
-def main() -> None:
-    """Entry point of the `zoo` command."""
-    app()

@@ -14,7 +14,7 @@ Axes = Annotated[
     typer.Option(
         metavar="AXES",
         help="The image's axes, slowest first, where its file does not say: letters of "
-        "b t c z y x, for example zyx.",
+        "b (batch), t (time), c (channel), z, y, x; for example zyx.",
     ),
 ]
 Channel = Annotated[
@@ -26,7 +26,10 @@ Channel = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute."),
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where to compute: processor (cpu) or NVIDIA card (cuda); auto takes the best.",
+    ),
 ]
 Weights = Annotated[
     str | None,

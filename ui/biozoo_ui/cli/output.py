@@ -30,9 +30,8 @@ def note(text: str) -> None:
 
 
 def emit_json(facts: Any) -> None:
-    """The facts as one JSON document on stdout; paths become text."""
-    json.dump(facts, sys.stdout, indent=2, default=str, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """The facts as one JSON document on stdout, in ASCII for any pipe; paths become text."""
+    print(json.dumps(facts, indent=2, default=str))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -60,24 +59,34 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
-def fail(error: BiozooError) -> NoReturn:
-    """Print the error's sentence and end with its exit code."""
+def fail(error: Exception) -> NoReturn:
+    """Print the error as one sentence and end with its exit code; BIOZOO_DEBUG=1 raises it."""
     if os.environ.get("BIOZOO_DEBUG"):
         raise error
-    note(f"zoo: {error}")
-    raise typer.Exit(error.exit_code)
+    if isinstance(error, BiozooError):
+        note(f"zoo: {error}")
+        raise typer.Exit(error.exit_code)
+    if isinstance(error, OSError):  # of the system: it says itself what cannot be done
+        what = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+        note(f"zoo: This cannot be done here. {what}")
+    else:
+        note(
+            f"zoo: A fault of biozoo itself: {type(error).__name__}: {error}\n"
+            "Please report it with what the same command prints after BIOZOO_DEBUG=1 is set."
+        )
+    raise typer.Exit(BiozooError.exit_code)
 
 
 def verb(command: Callable[P, None]) -> Callable[P, None]:
-    """A command whose BiozooErrors become one sentence and an exit code, never a traceback."""
+    """A command whose errors become one sentence and an exit code, never a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-            sys.stdout.flush()
-        except BiozooError as error:
-            fail(error)
+            print(end="", flush=True)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             note("\nzoo: stopped; nothing half-written was left behind.")
             raise typer.Exit(130) from None
@@ -85,5 +94,7 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
             # The reader (head, less) has gone: silence the flush at exit, as other tools do.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except Exception as error:
+            fail(error)
 
     return run

@@ -17,11 +17,14 @@ def ui(
         int, typer.Option(metavar="N", help="Where to listen; 0 takes a free one.")
     ] = 7860,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; off this machine a token is demanded.")
+        str, typer.Option(help="Address to listen on; one that others can reach demands a token.")
     ] = "127.0.0.1",
     token: Annotated[
         str | None,
-        typer.Option(envvar="BIOZOO_TOKEN", help="What a visitor must know, off this machine."),
+        typer.Option(
+            envvar="BIOZOO_TOKEN",
+            help="The secret word that visitors from other machines must give.",
+        ),
     ] = None,
     browser: Annotated[
         bool,

@@ -24,14 +24,15 @@ Out = Annotated[
         "-o",
         "--out",
         metavar="OUT",
-        help="A file (.ome.tif, .ome.zarr, .npy) for the main result, or a folder for all.",
+        help="A folder for all results, or a file (.ome.tif, .ome.zarr, .npy, .png) for the main "
+        "one. Earlier results of the same name are replaced.",
     ),
 ]
 Images = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGE...",
-        help="Files, folders or patterns; TENSOR=FILE for each input of a model with several.",
+        metavar="IMAGE",
+        help="Files, folders or patterns; for a model with several inputs, INPUT=FILE for each.",
     ),
 ]
 Tile = Annotated[
@@ -47,8 +48,13 @@ def _open(model: str) -> ModelPackage:
         return biozoo.open(model, progress=progress)
 
 
-def _inputs(package: ModelPackage, images: Sequence[str]) -> list[Path] | dict[str, Path]:
-    """Paths of images to run one by one, or a path per input tensor of a model with several."""
+def _inputs(
+    package: ModelPackage, images: Sequence[str], command: str
+) -> list[Path] | dict[str, Path]:
+    """Paths of images to run one by one, or a path per input tensor of a model with several.
+
+    `command` is what was typed before the images, for the advice.
+    """
     from biozoo.errors import UsageError
     from biozoo_runners import find_images
 
@@ -56,15 +62,16 @@ def _inputs(package: ModelPackage, images: Sequence[str]) -> list[Path] | dict[s
     named = {}
     for text in images:
         tensor, equals, path = text.partition("=")
-        if equals and tensor in ids:
+        if equals and tensor in ids and not Path(text).exists():
             named[tensor] = Path(path)
     if not named and len(ids) == 1:
         return find_images(images)
     if len(named) < len(images):
         wanted = " ".join(f"{i}=FILE" for i in ids)
+        several = "one input" if len(ids) == 1 else f"{len(ids)} inputs"
         raise UsageError(
-            f"Model '{package.id}' has {len(ids)} inputs ({', '.join(ids)}). "
-            f"Say which file is which: zoo run {package.id} {wanted} -o OUT/"
+            f"Model '{package.id}' has {several} ({', '.join(ids)}). "
+            f"Name one file for each: {command} {wanted}"
         )
     return named
 
@@ -73,7 +80,8 @@ def _inputs(package: ModelPackage, images: Sequence[str]) -> list[Path] | dict[s
 def check(
     model: Model,
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE", help="Without it, only the machine.")
+        list[str] | None,
+        typer.Argument(metavar="IMAGE", help="One image; without it only the machine is checked."),
     ] = None,
     axes: options.Axes = None,
     channel: options.Channel = None,
@@ -82,9 +90,9 @@ def check(
     weights: options.Weights = None,
     as_json: Json = False,
 ) -> None:
-    """Will it run here, does it fit the image, and if not why and what to do.
+    """Will a model run here and fit an image; if not, why?
 
-    Ends with 1 where the answer is no.
+    Each "no" says what to do. Ends with 1 where the answer is no.
     """
     from biozoo.errors import UsageError
     from biozoo_runners import check as check_model
@@ -92,9 +100,9 @@ def check(
     package = _open(model)
     image: Path | dict[str, Path] | None = None
     if images:
-        found = _inputs(package, images)
+        found = _inputs(package, images, f"zoo check {model}")
         if not isinstance(found, dict) and len(found) > 1:
-            raise UsageError(f"{len(found)} images are given; check takes one at a time.")
+            raise UsageError(f"{len(found)} images are given; zoo check takes one at a time.")
         image = found if isinstance(found, dict) else found[0]
     report = check_model(
         package,
@@ -126,17 +134,18 @@ def run(
     tile: Tile = None,
     min_size: Annotated[
         int | None,
-        typer.Option(min=0, metavar="PIXELS", help="Drop labelled objects smaller than this."),
+        typer.Option(min=0, metavar="PIXELS", help="Leave out objects smaller than this."),
     ] = None,
     fill_holes: Annotated[
-        bool | None, typer.Option("--fill-holes/--keep-holes", help="Holes inside objects.")
+        bool | None,
+        typer.Option("--fill-holes/--keep-holes", help="What becomes of holes inside objects."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the tile plan and run nothing.")
+        bool, typer.Option("--dry-run", help="Print how the images would be tiled; run nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a model on images and end with the report of what really ran."""
+    """Run a model on images, and report what really ran."""
     from biozoo_runners import load, run_batch
 
     wishes: dict[str, Any] = {
@@ -145,7 +154,7 @@ def run(
         "tile": options.parse_tile(tile),
     }
     package = _open(model)
-    found = _inputs(package, images)
+    found = _inputs(package, images, f"zoo run {model} -o {out}")
     with load(package, device=device, weights=weights, threads=threads) as runner:
         if dry_run:
             _print_plans(runner, found, wishes, as_json=as_json)
@@ -200,7 +209,7 @@ def test_model(
     device: options.Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Does the model reproduce its author's own test output here?
+    """Does a model give its author's own test output here?
 
     Ends with 1 where it does not, with 3 where none of its weights can run.
     """
@@ -218,14 +227,24 @@ def test_model(
 @verb
 def sample(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which sample: nuclei.")] = "nuclei",
-    out: Out = "cells.ome.tif",
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="The file to write (.ome.tif, .ome.zarr, .npy, .png), or a folder for it.",
+        ),
+    ] = "cells.ome.tif",
     size: Annotated[
         int, typer.Option(min=64, max=16384, metavar="PIXELS", help="Height and width.")
     ] = 512,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same image.")] = 0,
     labels: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the true labels too.")
+        str | None,
+        typer.Option(metavar="FILE", help="Write the true labels too, one number per object."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a simulated image with known truth, to try a model on."""
     from biozoo.samples import simulate
@@ -235,9 +254,13 @@ def sample(
     simulated = simulate(name, (size, size), seed=seed)
     image, truth = simulated.to_xarray()
     target = Path(out, "cells.ome.tif") if is_folder(out) else Path(out)
-    say(str(write_image(target, image)))
+    written = [write_image(target, image)]
     if labels is not None:
-        say(str(write_image(Path(labels), truth)))
+        written.append(write_image(Path(labels), truth))
+    if as_json:
+        emit_json({"written": written, "objects": int(simulated.labels.max())})
+    else:
+        say("\n".join(map(str, written)))
     note(f"{simulated.labels.max()} simulated {name}, {size} x {size} pixels, seed {seed}.")
 
 

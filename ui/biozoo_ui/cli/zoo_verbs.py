@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from biozoo import ModelPackage
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Id, folder, .zip, https URL or bioimage.io id.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="The id of a model here or on bioimage.io, a folder, .zip or https URL.",
+    ),
 ]
 Words = Annotated[list[str] | None, typer.Argument(metavar="WORDS", help="All of them must match.")]
 Tags = Annotated[
@@ -66,7 +70,10 @@ def search(
     words: Words = None,
     tags: Tags = None,
     axes: Annotated[
-        str | None, typer.Option(metavar="yx|zyx", help="Only models of these space axes.")
+        str | None,
+        typer.Option(
+            metavar="yx|zyx", help="Only models for images with these axes: yx is 2D, zyx 3D."
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="Only with these weights, e.g. onnx.")
@@ -79,7 +86,7 @@ def search(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find models: built-in, installed, and in the bioimage.io collection."""
+    """Find models here and in the bioimage.io collection."""
     import biozoo
 
     with download_bar("reading the collection") as progress:
@@ -116,7 +123,7 @@ def search(
 
 @verb
 def show(model: Model, as_json: Json = False) -> None:
-    """What a model is for, what it takes and gives, how good it was, and what it needs."""
+    """What a model is for, takes and gives, and how good it is."""
     import biozoo
     from biozoo_model_cards import ModelCard
 
@@ -136,11 +143,15 @@ def add(
         str, typer.Argument(metavar="SOURCE", help="Folder, .zip, https URL or bioimage.io id.")
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace other content of the same id and version.")
+        bool,
+        typer.Option("--replace", help="Replace an installed model of the same id and version."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Install a model: every hash verified, the description validated, whole or not at all."""
+    """Install a model, verified and whole or not at all.
+
+    The sha256 of every file is compared with the description, and the description is validated.
+    """
     import biozoo
 
     with download_bar("adding") as progress:
@@ -157,14 +168,17 @@ def remove(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Id, or id@version for one version of it.")
     ],
+    as_json: Json = False,
 ) -> None:
     """Remove an installed model: all its versions, or one."""
     import biozoo
 
     removed = biozoo.Zoo().remove(model)
-    for package in removed:
-        say(f"{package} is removed.")
-    if not removed:
+    if as_json:
+        emit_json([{"id": package.id, "version": package.version} for package in removed])
+    elif removed:
+        say("\n".join(f"{package} is removed." for package in removed))
+    else:
         say(f"What was left of {model} is removed.")
 
 
@@ -175,7 +189,10 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hash every file again and name each one that changed; ends with 1 if any did."""
+    """Look whether any file of a model has changed.
+
+    The sha256 of every file is taken again. Ends with 1 where one changed.
+    """
     import biozoo
 
     report = biozoo.Zoo().verify(model)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from biozoo.axes import letters
 from biozoo.errors import AxesError, BiozooError, ChannelChoiceError
 
 from ..api.results import picture_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..api.state import ServerState
 
+COUNTED = {"time": "time points", "z": "planes", "channel": "channels"}
 SPACE_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}
 
 
@@ -61,21 +62,31 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
     try:
         image = open_image(chosen.files[0], axes=chosen.axes)
     except AxesError as exc:
-        text = chosen.own_words(exc.message).replace("--axes ", "")  # here it is a box
+        text = without_options(chosen.own_words(exc.message))
         html = render("sentence", status="note", text=text)
         return Checked(False, html, ask_axes=True)
     channels, wanted = channels_to_choose(package, image, chosen)
     sources = chosen.image if isinstance(chosen.image, Mapping) else chosen.files[0]
     report = check(package, sources, axes=chosen.axes, channel=chosen.channel)
-    undecided = bool(channels) and chosen.channel is None
+    undecided = bool(channels) and number_of(chosen.channel) != wanted
     if undecided:
         which = "one channel" if wanted == 1 else f"{wanted} channels"
         count = len(image.channel_names)
         verdict = f"The model takes {which}, this image has {count}: choose below."
     elif report.ok:
-        verdict = "It runs here, and the image fits."
+        verdict = "Ready: the model can run on this image."
     else:
-        verdict = "It cannot run on this image as it is."
+        verdict = "The model cannot run on this image as it is."
+    items = [
+        {
+            "status": item.status,
+            "topic": item.topic.capitalize(),
+            "what": without_options(chosen.own_words(item.what)),
+            "todo": without_options(item.todo),
+        }
+        for item in report.items
+        if not (undecided and item.topic == "channels")  # the verdict asks for it
+    ]
     html = render(
         "check",
         picture=_preview(image, state),
@@ -84,16 +95,8 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
         facts=facts(image),
         verdict=verdict,
         verdict_status="note" if undecided else "yes" if report.ok else "no",
-        items=[
-            {
-                "status": item.status,
-                "topic": item.topic.capitalize(),
-                "what": chosen.own_words(item.what),
-                "todo": item.todo,
-            }
-            for item in report.items
-            if not (undecided and item.topic == "channels")  # the verdict asks for it
-        ],
+        told=[i for i in items if _matters(i)],
+        others=[i for i in items if not _matters(i)],
     )
     return Checked(
         report.ok and not undecided,
@@ -127,10 +130,36 @@ def channels_to_choose(
     return (), 1
 
 
+def number_of(channel: int | str | tuple[int, ...] | None) -> int:
+    """How many channels were chosen; gray is one made of several."""
+    return len(channel) if isinstance(channel, tuple) else int(channel is not None)
+
+
+def without_options(text: str) -> str:
+    """`text` without the sentences that name an option of the command line: here are boxes."""
+    sentences = re.split(r"(?<=[.!?])\s+", text)
+    return " ".join(s for s in sentences if not re.search(r"(^|\s)--\w", s))
+
+
+def _matters(item: Mapping[str, str]) -> bool:
+    """Whether a finding is shown at once: what is wrong with the image or worth knowing of it."""
+    return item["status"] == "no" or (item["status"] == "note" and item["topic"] != "Device")
+
+
 def facts(image: Image) -> str:
-    """The image in one line: "512 x 512 pixels (yx), uint16, 0.3 µm per pixel"."""
-    size = " x ".join(str(n) for n in image.shape)
-    words = [f"{size} ({letters(image.axes)})", str(image.dtype)]
+    """The image in one line: "5 planes of 512 x 400 pixels (width x height), 16 bit"."""
+    sizes = image.sizes
+    counts = [
+        f"{sizes[axis]} {word}"
+        for axis, word in COUNTED.items()
+        if sizes.get(axis, 1) > 1 and not (axis == "channel" and image.rgb)
+    ]
+    field = f"{sizes.get('x', 1)} x {sizes.get('y', 1)} pixels"
+    whole = f"{', '.join(counts)} of {field}" if counts else field
+    bits = f"{image.dtype.itemsize * 8} bit"
+    depth = {"u": bits, "f": f"{bits} floating point", "b": "black and white"}
+    words = [whole, *(["colour"] if image.rgb else [])]
+    words.append(depth.get(image.dtype.kind, str(image.dtype)))
     pixel, unit = image.pixel_size.get("x"), image.unit.get("x", "")
     if pixel and unit:
         words.append(f"{pixel:.3g} {SPACE_UNITS.get(unit, unit)} per pixel")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from biozoo_model_cards.words import file_size
 from ..api.routes import package_picture
 from ..api.runs import Run, RunRequest
 from ..api.sample import sample_image
-from .checking import examine
+from .checking import Checked, examine
 from .render import render, seconds_words
 from .session import ChosenImage, Session
 
@@ -43,6 +44,7 @@ class Handlers:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._active: dict[str, Run] = {}  # browser session -> its run
+        self._subject: dict[str, object] = {}  # browser session -> what it went on to last
 
     def connect(self, page: gr.Blocks, session: gr.State, **parts: Any) -> None:
         """Tie the handlers to the components, each by the name it has in the layout."""
@@ -57,7 +59,6 @@ class Handlers:
         started = parts["sample"].click(self.use_sample, **asks)
         started.then(self.run, **asks, concurrency_limit=8)
         parts["upload"].upload(self.use_upload, **{**asks, "inputs": [session, parts["upload"]]})
-        parts["upload"].clear(self.forget_upload, **asks)
         parts["axes"].submit(self.use_axes, **{**asks, "inputs": [session, parts["axes"]]})
         for name in ("channel", "channels"):
             parts[name].input(self.use_channel, **{**asks, "inputs": [session, parts[name]]})
@@ -87,15 +88,12 @@ class Handlers:
 
     def choose(self, session: Session, event: gr.EventData, request: gr.Request) -> Updates:
         """Open the model whose card was chosen."""
-        self.leave(request)
+        self._go_on(request)
         return self._open(str(event.id))
 
     def _open(self, model_id: str) -> Updates:
         parts = self._parts
-        cleared: Updates = {
-            **self._without_image(),
-            parts["upload"]: gr.update(value=None),
-        }
+        cleared = self._without_image()
         try:
             package = self._state.catalog.package(model_id)
             shown = self._model_html(package)
@@ -111,6 +109,7 @@ class Handlers:
             self._session: Session(model=model_id),
             parts["model"]: shown,
             parts["steps"]: gr.update(visible=self._state.catalog.verdict(package).ok),
+            **self._own_images(package),
         }
 
     def _model_html(self, package: ModelPackage) -> str:
@@ -130,12 +129,25 @@ class Handlers:
             card_html=Markup(card.to_html(image_url=picture)),
         )
 
+    def _own_images(self, package: ModelPackage) -> Updates:
+        """A place for one's own image, or why there is none."""
+        parts, ids = self._parts, [tensor.id for tensor in package.summary.inputs]
+        if len(ids) == 1:
+            shown, hidden = gr.update(visible=True), gr.update(visible=False)
+            return {parts["upload"]: shown, parts["alone"]: hidden}
+        words = ["zoo", "run", package.id, *(f"{i}=IMAGE" for i in ids), "-o", "out/"]
+        html = render("several", count=len(ids), names=", ".join(ids), command=shlex.join(words))
+        return {
+            parts["upload"]: gr.update(visible=False),
+            parts["alone"]: gr.update(value=html, visible=True),
+        }
+
     # --------------------------------------------------------------------------------- 2 check
 
     def use_sample(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Take the model's sample as the image."""
-        self.leave(request)
-        yield {**self._looking(), self._parts["upload"]: gr.update(value=None)}
+        subject = self._go_on(request)
+        yield self._looking()
         try:
             package = self._state.catalog.package(session.model)
             sample = sample_image(package, self._state.samples)
@@ -143,27 +155,21 @@ class Handlers:
             yield self._refuse(session, exc.message)
             return
         chosen = ChosenImage(sample.image, sample.name, sample.about, sample.command)
-        yield self._check(replace(session, image=chosen))
+        checked = self._check(replace(session, image=chosen))
+        yield checked if self._subject.get(_page(request)) is subject else self._nothing()
 
     def use_upload(
         self, session: Session, file: str | None, request: gr.Request
     ) -> Iterator[Updates]:
         """Take an uploaded file as the image, untouched."""
         if not file:
-            yield self.forget_upload(session, request)
             return
-        self.leave(request)
-        yield self._looking()
+        subject = self._go_on(request)
+        # Emptied at once, so that the next image can be dropped where this one was.
+        yield {**self._looking(), self._parts["upload"]: gr.update(value=None)}
         path = Path(file)
-        yield self._check(replace(session, image=ChosenImage(path, path.name)))
-
-    def forget_upload(self, session: Session, request: gr.Request) -> Updates:
-        """Go back to having no image."""
-        self.leave(request)
-        return {
-            **self._without_image(),
-            self._session: replace(session, image=None, checked=False),
-        }
+        checked = self._check(replace(session, image=ChosenImage(path, path.name)))
+        yield checked if self._subject.get(_page(request)) is subject else self._nothing()
 
     def use_axes(self, session: Session, text: str) -> Updates:
         """Take the axes that were typed."""
@@ -206,7 +212,8 @@ class Handlers:
                 visible=bool(checked.channels) and not one,
                 choices=[c for c in checked.channels if c[1] != "gray"],
                 value=list(chosen.channel) if isinstance(chosen.channel, tuple) else [],
-                label=f"Which {checked.wanted} channels shall the model see, in this order?",
+                label=f"Which {checked.wanted} channels shall the model see?",
+                info=_channel_order(package, chosen, checked),
             ),
         }
         return {
@@ -240,7 +247,7 @@ class Handlers:
                 sample_command=chosen.command,
             )
         )
-        page = str(request.session_hash)
+        page = _page(request)
         self._active[page] = run
         try:
             yield {
@@ -258,6 +265,8 @@ class Handlers:
                     parts["cancel"]: gr.update(visible=False),
                     **self._finished(run, chosen),
                 }
+            else:
+                yield self._nothing()
         finally:
             run.cancel()  # where the page was closed while it ran; nothing once it is done
 
@@ -284,10 +293,24 @@ class Handlers:
         return {self._parts["cancel"]: gr.update(interactive=False)}
 
     def leave(self, request: gr.Request) -> None:
-        """Stop what the page has started: it was closed, or goes on to something else."""
-        run = self._active.pop(str(request.session_hash), None)
+        """Stop what the page has started: it was closed."""
+        self._go_on(request)
+        self._subject.pop(_page(request), None)
+
+    def _go_on(self, request: gr.Request) -> object:
+        """Stop what the page has started: it goes on to something else, which gets this token.
+
+        A handler that finds another one in its place later has been overtaken.
+        """
+        subject = self._subject[_page(request)] = object()
+        run = self._active.pop(_page(request), None)
         if run is not None:
             run.cancel()
+        return subject
+
+    def _nothing(self) -> Updates:
+        """No change; without it Gradio repeats the last one when a handler ends."""
+        return {self._parts["progress"]: gr.skip()}
 
     # ------------------------------------------------------------------------------- in common
 
@@ -308,7 +331,7 @@ class Handlers:
 
     def _looking(self) -> Updates:
         """What stands there until the check is done; the first one takes seconds."""
-        html = _sentence("note", "Looking at the image...")
+        html = render("looking", text="Looking at the image...")
         return {**self._without_image(), self._parts["checked"]: html}
 
     def _refuse(self, session: Session, sentence: str) -> Updates:
@@ -318,6 +341,21 @@ class Handlers:
             self._session: replace(session, image=None, checked=False),
             self._parts["checked"]: _sentence("no", sentence),
         }
+
+
+def _page(request: gr.Request) -> str:
+    return str(request.session_hash)
+
+
+def _channel_order(package: ModelPackage, chosen: ChosenImage, checked: Checked) -> str:
+    """Which of the model's channels gets which of the image's, in the order of the choice."""
+    names = ModelCard.of(package).inputs[0].channels
+    names = names or tuple(f"channel {i + 1}" for i in range(checked.wanted))
+    if isinstance(chosen.channel, tuple) and chosen.channel:
+        titles = {value: title for title, value in checked.channels}
+        pairs = zip(names, chosen.channel, strict=False)
+        return "; ".join(f"the model's {name} gets {titles.get(i, i)}" for name, i in pairs)
+    return f"In the order in which the model takes them: {', '.join(names)}."
 
 
 def _sentence(status: str, text: str) -> str:

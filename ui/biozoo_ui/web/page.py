@@ -82,24 +82,27 @@ def build_page(state: ServerState) -> gr.Blocks:
             with gr.Column(elem_id="work", min_width=280):
                 model = gr.HTML(handlers.nothing_chosen(), apply_default_css=False)
                 with gr.Column(elem_id="steps", visible=False) as steps:
-                    gr.HTML(render("step", number=2, title="Check"), apply_default_css=False)
+                    gr.HTML(
+                        render("step", number=2, title="Check an image"), apply_default_css=False
+                    )
                     with gr.Row(elem_id="pick"):
                         with gr.Column(elem_id="pick-sample"):
                             sample = gr.Button(
                                 "Try on the sample", variant="primary", elem_id="sample"
                             )
                             gr.HTML(render("hint"), apply_default_css=False)
+                        alone = gr.HTML(visible=False, apply_default_css=False)
                         upload = gr.File(
-                            label="Your own image: TIFF, OME-TIFF, PNG",
+                            label="Your own image: TIFF, PNG, any bit depth",
                             elem_id="upload",
-                            height=120,
+                            height=96,
                         )
                     checked = gr.HTML(apply_default_css=False, elem_id="checked")
                     with gr.Row(elem_id="choices"):
                         axes = gr.Textbox(
                             label="Axes of the image, slowest first",
                             info="One letter per dimension: t time, c channel, z, y, x. "
-                            "For example zyx for a stack.",
+                            "For example zyx for a stack of planes, tyx for a film.",
                             max_lines=1,
                             submit_btn="Use",
                             visible=False,
@@ -130,6 +133,7 @@ def build_page(state: ServerState) -> gr.Blocks:
             steps=steps,
             sample=sample,
             upload=upload,
+            alone=alone,
             checked=checked,
             axes=axes,
             channel=channel,

@@ -71,8 +71,22 @@ def serve(
                 library=exc.name or "gradio",
                 install='pip install "biozoo[ui]"',
             ) from exc
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", ws="none", access_log=False)
+
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # An open page keeps its connection for ever; else Ctrl-C would wait for it.
+                for connection in list(self.server_state.connections):
+                    connection.transport.close()
+                await super().shutdown(sockets)
+
+        server = Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                ws="none",
+                access_log=False,
+                timeout_graceful_shutdown=5,  # for what does not notice that it is closed
+            )
         )
         address = _address(listening, asked)
         threading.Thread(
