@@ -125,6 +125,7 @@ def test_the_sample_is_found_again(zoo: Zoo, tmp_path: Path) -> None:
     assert labels.shape == truth.shape
     assert 0.7 * truth.max() < labels.max() < 1.4 * truth.max()
     assert tifffile.imread("out/cells.probability.ome.tif").shape == (3, 256, 256)
+    assert f"found: {labels.max()} objects" in run.output
     # the report ends the run: what was asked, what ran, the plan, the cost
     for said in ("asked:", "onnx on cpu", "thread", "tile", "per megapixel", "peak memory"):
         assert said in run.output

@@ -389,6 +389,7 @@ def test_labels_where_the_package_says_how(tmp_path: Path) -> None:
         assert labels.dims == ("y", "x")
         assert labels.values.max() == 2
         assert list(result) == ["prediction", "labels"]
+        assert "found: 2 objects" in str(result.report)
         assert runner(discs(), min_size=10_000).main.values.max() == 0
 
 

@@ -290,7 +290,7 @@ def test_wrong_files_and_unknown_axes_are_told_in_words(page: Any, tmp_path: Pat
 
 def test_cancel_stops_the_run_and_the_next_one_works(page: Any, tmp_path: Path) -> None:
     image = tmp_path / "large.tif"
-    tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
+    tifffile.imwrite(image, np.tile(_cells((256, 256)), (8, 8)))
     _upload(page, image)
     page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")
@@ -304,7 +304,7 @@ def test_cancel_stops_the_run_and_the_next_one_works(page: Any, tmp_path: Path) 
 
 def test_going_on_while_it_runs_stops_that_run(page: Any, tmp_path: Path) -> None:
     image = tmp_path / "large.tif"
-    tifffile.imwrite(image, np.tile(_cells((256, 256)), (14, 14)))
+    tifffile.imwrite(image, np.tile(_cells((256, 256)), (8, 8)))
     _upload(page, image)
     page.wait_for_selector(".verdict:has-text('Ready')")
     page.click("#run")

@@ -208,6 +208,7 @@ class Runner:
         fitting = fit(self.geometry, images_of(image, axes), channel)
         plan = plan_tiles(self.geometry, fitting.sizes, tile=tile)
         total, done = len(plan) * len(fitting), -1
+        objects: int | None = None
 
         def on_tile() -> None:
             nonlocal done
@@ -231,6 +232,9 @@ class Runner:
                     on_progress(Progress(total, total, "objects"))
                 labels = _labels(tensors, self.instances, fitting, min_size, fill_holes)
                 tensors["labels"] = labels
+                # Objects are counted anew at each position along axes that the model lacks.
+                one = [d for d in labels.dims if d not in fitting.loops]
+                objects = int(labels.max(one).sum())
         except MemoryError as exc:
             if isinstance(exc, BiozooError):
                 raise
@@ -256,6 +260,7 @@ class Runner:
             },
             megapixels=plan.pixels * len(fitting) / 1e6,
             peak_memory=peak_memory(),
+            objects=objects,
             notes=tuple(filter(None, (self._why, *fitting.notes, *plan_notes(plan), *notes))),
         )
         return Result(tensors, report)

@@ -56,6 +56,8 @@ class RunReport:
         Of the image, per channel, over all items.
     peak_memory
         Largest resident size of this process so far, in bytes; 0 where the system does not say.
+    objects
+        How many were found, over all items; None where the package does not say how to make any.
     notes
         What a user should know: padding, looping, the channel taken, why the CPU, ...
     """
@@ -70,6 +72,7 @@ class RunReport:
     seconds: Mapping[str, float]
     megapixels: float
     peak_memory: int
+    objects: int | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -90,6 +93,7 @@ class RunReport:
             seconds=seconds | {"load": first.seconds["load"]},
             megapixels=sum(r.megapixels for r in reports),
             peak_memory=max(r.peak_memory for r in reports),
+            objects=None if first.objects is None else sum(r.objects or 0 for r in reports),
             notes=tuple(told),
         )
 
@@ -117,6 +121,8 @@ class RunReport:
             f"({self.seconds_per_megapixel:,.2f} s per megapixel; network {s['compute']:.2f} s, "
             f"reading {s['read']:.2f} s), loading the model {s['load']:.2f} s",
         ]
+        if self.objects is not None:
+            lines.append(f"  found: {self.objects} object{'s' if self.objects != 1 else ''}")
         if self.peak_memory:
             lines.append(f"  peak memory: {self.peak_memory / 2**20:.0f} MiB")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
