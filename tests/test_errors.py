@@ -24,7 +24,11 @@ LEAVES: dict[type[BiozooError], tuple[BiozooError, type[Exception], int, int, tu
         ValueError,
         2,
         422,
-        ("has 2: 0 (DAPI), 1 (GFP)", "'raw' takes one channel", "--channel 'DAPI'"),
+        (
+            "has 2: 0 (DAPI), 1 (GFP)",
+            "'raw' takes one channel",
+            "--channel NUMBER or NAME, for example --channel 0",
+        ),
     ),
     errors.ImageMismatchError: (
         errors.ImageMismatchError("The image has no z. Input 'raw' takes zyx. Choose a 2D model."),

@@ -13,9 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from biozoo.files import size_text
 from biozoo.package import ModelPackage, builtin_packages
 from biozoo_model_cards import ModelCard, render_markdown, tensor_words
-from biozoo_model_cards.words import dimensions, file_size
+from biozoo_model_cards.words import dimensions
 from packages import change_rdf, make_package
 
 DANGEROUS = {"script", "style", "iframe", "object", "embed", "form", "input", "button", "link",
@@ -98,7 +99,7 @@ def test_an_output_names_its_range_and_channels() -> None:
 
 
 def test_sizes_and_dimensions_are_said_as_people_say_them() -> None:
-    assert [file_size(n) for n in (0, 999, 1830, 2_937_387, 5_100_000_000)] == [
+    assert [size_text(n) for n in (0, 999, 1830, 2_937_387, 5_100_000_000)] == [
         "0 B", "999 B", "1.83 kB", "2.94 MB", "5.1 GB",
     ]  # fmt: skip
     assert dimensions([("batch", "channel", "y", "x"), ("z", "y", "x")]) == "2D and 3D"

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .words import TensorWords, file_size, tensor_words
+from biozoo.files import size_text
+
+from .words import TensorWords, tensor_words
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -121,7 +123,7 @@ class ModelCard:
             ("Authors", ", ".join(self.authors)),
             ("Trained on", self.trained_on),
             ("Weights", ", ".join(self.weights)),
-            ("Size", file_size(self.size)),
+            ("Size", size_text(self.size)),
             ("Version", self.version),
             ("Origin", self.origin),
             ("Safety", TRUST_WORDS.get(self.trust, self.trust)),

@@ -12,7 +12,7 @@ from typing import Any
 
 from biozoo.axes import LETTERS
 
-__all__ = ["TensorWords", "dimensions", "file_size", "tensor_words"]
+__all__ = ["TensorWords", "dimensions", "tensor_words"]
 
 SPACE = ("z", "y", "x")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
@@ -90,16 +90,6 @@ def dimensions(inputs: Iterable[Sequence[str]]) -> str:
     """Say "2D", "3D", "2D and 3D", or "" from the axis ids of each input."""
     counts = {sum(axis in SPACE for axis in axes) for axes in inputs}
     return " and ".join(f"{n}D" for n in sorted(counts) if n in (2, 3))
-
-
-def file_size(count: int) -> str:
-    """Bytes in the unit people read: 1830 -> "1.8 kB"."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
 
 
 def _axes(tensor: Mapping[str, Any]) -> list[_Axis]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from biozoo.errors import BiozooError, ChannelChoiceError, NoBackendError
+from biozoo.files import size_text
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr
@@ -313,8 +314,8 @@ def _memory(machine: Machine, fitting: Fitting, plan: TilePlan, *, objects: bool
     tile += 4.0 * FEATURES * prod(g.tile for g in plan.grid)
     need, free = whole + results + tile, machine.memory_available
     text = (
-        f"about {need / 2**30:.1f} GiB (image {whole / 2**30:.1f}, results "
-        f"{results / 2**30:.1f}, one tile {tile / 2**30:.1f}), {free / 2**30:.1f} GiB are free"
+        f"about {size_text(need)} (image {size_text(whole)}, results {size_text(results)}, "
+        f"one tile {size_text(tile)}), {size_text(free)} are free"
     )
     if whole + results > free:
         return CheckItem("memory", "no", text, "Crop the image, or run its positions one by one.")

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from biozoo.files import size_text
+
 from .base import BackendInfo
 
 
@@ -124,7 +126,7 @@ class RunReport:
         if self.objects is not None:
             lines.append(f"  found: {self.objects} object{'s' if self.objects != 1 else ''}")
         if self.peak_memory:
-            lines.append(f"  peak memory: {self.peak_memory / 2**20:.0f} MiB")
+            lines.append(f"  peak memory: {size_text(self.peak_memory)}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 

@@ -5,7 +5,7 @@ into a histogram, from which every value follows exactly as numpy would compute 
 read in pieces (mean, standard deviation) or partially sorted (quantiles). Values are float64.
 
 A pixel that is not a number makes every statistic of its tensor not a number, and so the whole
-result: ask `has_nan` before and refuse or replace such pixels.
+result: `prepare.replace_not_finite` comes before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from biozoo.errors import UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Measure", "Statistic", "Stats", "collect", "has_nan", "measure_tensor"]
+__all__ = ["Measure", "Statistic", "Stats", "collect", "measure_tensor"]
 
 Array = npt.NDArray[Any]
 Method = Literal["linear", "inverted_cdf"]
@@ -153,14 +153,6 @@ def measure_tensor(
         for measure, value in zip(group, values, strict=True):
             found[measure] = Statistic(kept, value)
     return found
-
-
-def has_nan(data: Array | xr.DataArray) -> bool:
-    """Whether a floating tensor holds a value that is not a finite number (NaN or infinite)."""
-    array = np.asarray(data)
-    if array.dtype.kind != "f":
-        return False
-    return not all(np.isfinite(piece).all() for piece in _pieces(array))
 
 
 def _per_group(

@@ -73,13 +73,15 @@ class ChannelChoiceError(UsageError):
     """The image has more channels than the model takes and none was chosen."""
 
     def __init__(self, *, tensor: str, wanted: int, channels: Sequence[str], rgb: bool = False):
-        listed = ", ".join(f"{i} ({name})" for i, name in enumerate(channels))
-        gray = " or gray (the mean of the channels)" if rgb else ""
-        first = channels[0] if channels else "0"
+        # Channels without names are called by their numbers.
+        named = [str(i) for i in range(len(channels))] != list(channels)
+        listed = ", ".join(f"{i} ({n})" if named else n for i, n in enumerate(channels))
+        ways = ["NUMBER", *(["NAME"] if named else []), *(["gray (their mean)"] if rgb else [])]
         takes = "one channel" if wanted == 1 else f"{wanted} channels"
+        example = ",".join(str(i) for i in range(wanted))
         super().__init__(
             f"Input '{tensor}' takes {takes}, the image has {len(channels)}: {listed}. "
-            f"Choose with --channel NUMBER or NAME{gray}, for example --channel {first!r}."
+            f"Choose with --channel {' or '.join(ways)}, for example --channel {example}."
         )
         self.tensor, self.wanted, self.channels = tensor, wanted, tuple(channels)
 

@@ -28,6 +28,7 @@ __all__ = [
     "clean_staging",
     "copy_file",
     "sha256_of",
+    "size_text",
     "write_atomic",
     "writing",
 ]
@@ -40,6 +41,16 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 STAGING = ".staging-"
 _LOCK = ".lock"
 _LOCK_LIFETIME = 3600  # seconds after which a lock file without a folder is litter
+
+
+def size_text(n_bytes: float) -> str:
+    """Bytes in the unit people read: 1830 -> "1.83 kB"."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
 
 
 def sha256_of(path: Path) -> str:

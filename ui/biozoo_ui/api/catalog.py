@@ -96,7 +96,8 @@ class Catalog:
 
     def entry(self, package: ModelPackage) -> Entry:
         """The card of one model."""
-        from biozoo_model_cards.words import dimensions, file_size
+        from biozoo.files import size_text
+        from biozoo_model_cards.words import dimensions
 
         summary, verdict = package.summary, self.verdict(package)
         return Entry(
@@ -106,7 +107,7 @@ class Catalog:
             description=summary.description,
             task=summary.task,
             dimensions=dimensions(t.axes for t in summary.inputs),
-            size=file_size(package.size),
+            size=size_text(package.size),
             license=summary.license,
             origin=package.origin,
             trust=package.trust,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,6 +157,7 @@ def run(
     package = _open(model)
     found = _inputs(package, images, f"zoo run {model} -o {out}")
     with load(package, device=device, weights=weights, threads=threads) as runner:
+        gc.freeze()  # what is loaded by now stays: later collections need not walk over it
         if dry_run:
             _print_plans(runner, found, wishes, as_json=as_json)
             return

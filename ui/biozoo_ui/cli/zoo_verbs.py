@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biozoo.files import size_text
+
 from .options import Json
-from .output import emit_json, note, say, shorten, size_text, table, verb
+from .output import emit_json, note, say, shorten, table, verb
 from .progress import download_bar
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def search(
         str | None, typer.Option(metavar="FORMAT", help="Only with these weights, e.g. onnx.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="For example instance segmentation.")
+        str | None, typer.Option(metavar="TASK", help="For example segmentation, restoration.")
     ] = None,
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Ask the collection anew for its index.")

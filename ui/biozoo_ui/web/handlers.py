@@ -18,8 +18,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from biozoo.errors import BiozooError, NotFoundError
+from biozoo.files import size_text
 from biozoo_model_cards import ModelCard
-from biozoo_model_cards.words import file_size
 
 from ..api.routes import package_picture
 from ..api.runs import Run, RunRequest
@@ -277,7 +277,7 @@ class Handlers:
                 "result",
                 run=run,
                 outcome=run.outcome,
-                sizes={d.file: file_size(d.size) for d in run.outcome.downloads},
+                sizes={d.file: size_text(d.size) for d in run.outcome.downloads},
             )
             return {parts["progress"]: "", parts["result"]: html}
         status = "note" if run.state == "cancelled" else "no"
