@@ -58,7 +58,11 @@ class TiffReader:
             with tifffile.TiffFile(path) as tif:
                 all_series = list(tif.series)
                 if not all_series:
-                    raise ImageReadError(path=path, why="it holds no image.")
+                    raise ImageReadError(
+                        path=path,
+                        why="it is a TIFF without an image in it.",
+                        hint="Copy or download it again, or save it anew.",
+                    )
                 names = tuple(s.name for s in all_series)
                 chosen = choose_scene(path, scene, names)
                 series = all_series[chosen]
