@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -84,11 +85,20 @@ def cold_starts(bench: Bench, folder: Path, model: str, runs: int, env: dict[str
         ],
         env=env,
     )  # fmt: skip
-    cold = compare(ours, reference, runs=runs)
-    bench.at_most(
-        "zoo run, small image, cold process / bioimageio predict --blockwise 10",
-        cold.ratio, 0.7, " x", f"{cold.a:.2f} s / {cold.b:.2f} s",
-    )  # fmt: skip
+
+    def first() -> None:
+        shutil.rmtree(env["BIOZOO_HOME"], ignore_errors=True)
+        ours()
+
+    # A model's first run on a machine reads its description with bioimageio.spec and keeps what it
+    # needs of it; later processes start from that. Both are what a user waits for.
+    for what, side in (("first", first), ("later", ours)):
+        cold = compare(side, reference, runs=runs)
+        bench.at_most(
+            f"zoo run, small image, cold process, {what} run of the model / "
+            "bioimageio predict --blockwise 10",
+            cold.ratio, 0.7, " x", f"{cold.a:.2f} s / {cold.b:.2f} s",
+        )  # fmt: skip
 
 
 def tiled_runs(bench: Bench, model: str, size: int, tile: int, runs: int) -> None:

@@ -334,11 +334,11 @@ def test_what_nobody_foresaw_is_one_sentence(zoo: Zoo, monkeypatch: pytest.Monke
         return fail
 
     secret = PermissionError(13, "Permission denied", "/secret/models")
-    monkeypatch.setattr(biozoo, "list_packages", break_with(secret))
+    monkeypatch.setattr(biozoo, "builtin_packages", break_with(secret))
     assert zoo("list", code=3).stderr == (
         "zoo: This cannot be done here. Permission denied: /secret/models.\n"
     )
-    monkeypatch.setattr(biozoo, "list_packages", break_with(KeyError("x")))
+    monkeypatch.setattr(biozoo, "builtin_packages", break_with(KeyError("x")))
     assert "A fault of biozoo itself: KeyError: 'x'" in zoo("list", code=3).stderr
     monkeypatch.setenv("BIOZOO_DEBUG", "1")
     assert isinstance(CliRunner().invoke(app, ["list"]).exception, KeyError)

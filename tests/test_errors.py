@@ -189,6 +189,6 @@ def test_closest_puts_the_best_first_and_offers_nothing_far() -> None:
 
 
 def test_an_invalid_package_can_be_told_of_another_place() -> None:
-    error = errors.InvalidPackageError(source="/tmp/.staging-1", fields={"name": "is missing"})
-    assert "/tmp/.staging-1" not in error.renamed("model.zip").message
+    error = errors.InvalidPackageError(source="/far/.staging-1", fields={"name": "is missing"})
+    assert "/far/.staging-1" not in error.renamed("model.zip").message
     assert error.renamed("model.zip").fields == {"name": "is missing"}

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biozoo.errors import BiozooError, InvalidPackageError
+from biozoo.errors import BiozooError
 
 from . import instances as _instances
 from . import processing as _processing
@@ -77,19 +77,11 @@ def program_of(package: ModelPackage) -> Program:
 
 def _build(package: ModelPackage) -> Program:
     descr = package.descr
-    try:
-        objects = _instances.read_instances_config(descr)
-    except BiozooError:
-        raise
-    except ValueError as exc:
-        raise InvalidPackageError(
-            source=package.rdf, fields={"config.biozoo.instances": str(exc)}
-        ) from exc
     return Program(
         _sizes.geometry(descr),
         _processing.preprocessing(descr),
         _processing.postprocessing(descr),
-        objects,
+        _instances.read_instances_config(descr),
     )
 
 

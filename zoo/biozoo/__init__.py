@@ -13,8 +13,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# onnxruntime 1.32 sends usage data to its maker, and keeps an id and a database below ~/.cache for
-# it, unless this is set before it is imported. biozoo promises that nothing is uploaded.
+# Importing onnxruntime 1.32 writes an id and a database of usage data below ~/.cache, and the
+# library holds an address for uploads, unless this is set before. biozoo promises no upload.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # `search` is a function and a module of the same name. Importing it here binds the function once

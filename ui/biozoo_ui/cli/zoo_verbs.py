@@ -44,8 +44,10 @@ def _row(package: ModelPackage) -> dict[str, Any]:
 def list_models(as_json: Json = False) -> None:
     """The models on this machine: built-in and installed."""
     import biozoo
+    from biozoo.package import installed_packages
 
-    rows = [_row(package) for package in biozoo.list_packages()]
+    installed, broken = installed_packages(biozoo.Settings.from_env().models)
+    rows = [_row(package) for package in (*biozoo.builtin_packages(), *installed)]
     if as_json:
         emit_json(rows)
     else:
@@ -63,7 +65,7 @@ def list_models(as_json: Json = False) -> None:
             for row in rows
         ]
         say(table(headers, cells))
-    for folder, why in biozoo.Zoo().broken().items():
+    for folder, why in broken.items():
         note(f"zoo: {folder} cannot be read: {why}")
 
 
