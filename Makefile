@@ -3,37 +3,44 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.biozoo-setup
+RUN    := $(VENV)/.biozoo-run
 # onnxruntime and onnxruntime-gpu exclude each other: the GPU build only where NVIDIA's driver is.
 RUNTIME := $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 MODEL  ?= nuclei-fluo
 PORT   ?= 7860
 
-.PHONY: help setup setup-browser setup-train run demo check lint types layers test bench clean
+.PHONY: help setup setup-browser setup-train run demo check lint types layers test test-cuda bench clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## everything into .venv
+setup: $(STAMP)  ## everything into .venv: all weights formats, the page, the tools (9 GB)
 
-$(STAMP): pyproject.toml constraints.txt
+# What the page and ONNX models need; the other weights formats would add 7 GB of frameworks.
+$(RUN): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "biozoo needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 	    || { rm -rf $(VENV); echo "Python cannot make a virtual environment here (Debian: apt-get install python3-venv)."; exit 3; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),ui,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUNTIME),ui]'
+	@touch $@
+
+$(STAMP): $(RUN)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,dev]'
 	@touch $@
 
 setup-browser:   ## Debian's Chromium, for the tests marked browser
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium fonts-noto-color-emoji >/dev/null; }
 	@chromium --version
 
-setup-train: setup  ## torch too (5.5 GB), to retrain a built-in model
+setup-train: setup  ## what retrains a built-in model
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 
-run: setup       ## the page at http://127.0.0.1:7860
+run: $(RUN)      ## the page at http://127.0.0.1:7860
 	$(BIN)/zoo ui --port $(PORT)
 
-demo: setup      ## one run on the command line, on a simulated image
+demo: $(RUN)     ## one run on the command line, on a simulated image
 	@mkdir -p out
 	$(BIN)/zoo sample nuclei -o out/cells.ome.tif
 	$(BIN)/zoo check $(MODEL) out/cells.ome.tif
@@ -53,6 +60,9 @@ layers: setup
 
 test: setup      ## the tests (shared and browser ones where their material is)
 	$(BIN)/python -m pytest -q
+
+test-cuda: setup ## the tests that need an NVIDIA card
+	$(BIN)/python -m pytest -q -m cuda
 
 bench: setup     ## the budgets of the design, each as a ratio within one run
 	$(BIN)/python benchmarks/run.py

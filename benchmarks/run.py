@@ -16,30 +16,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from backends import all_backends
+from bench import Bench
 from measure import command, compare, median_seconds
 
 BIN = Path(sys.executable).parent
-
-
-class Bench:
-    """Collects budgets and prints them as they are measured."""
-
-    def __init__(self) -> None:
-        self.failed = False
-
-    def at_most(self, what: str, value: float, budget: float, unit: str, detail: str = "") -> None:
-        """A budget that must not be exceeded."""
-        self._line(what, value, f"at most {budget:g}{unit}", unit, value <= budget, detail)
-
-    def at_least(self, what: str, value: float, budget: float, unit: str, detail: str = "") -> None:
-        """A budget that must be reached."""
-        self._line(what, value, f"at least {budget:g}{unit}", unit, value >= budget, detail)
-
-    def _line(self, what: str, value: float, budget: str, unit: str, ok: bool, detail: str) -> None:
-        self.failed |= not ok
-        verdict = "ok  " if ok else "MISS"
-        print(f"{verdict} {what}: {value:.2f}{unit} ({budget}){'  ' + detail if detail else ''}")
-        sys.stdout.flush()
 
 
 def main() -> int:
@@ -57,6 +38,7 @@ def main() -> int:
         os.environ.update(env)
         cold_starts(bench, Path(folder), args.model, args.runs, env)
         tiled_runs(bench, args.model, args.size, args.tile, args.runs)
+        all_backends(bench, Path(folder), args.runs)
     return 1 if bench.failed else 0
 
 

@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         skips["shared"] = pytest.mark.skip(reason="../shared is not here")
     if not any(shutil.which(name) for name in BROWSERS):
         skips["browser"] = pytest.mark.skip(reason="no Chromium is installed")
+    if not shutil.which("nvidia-smi"):
+        skips["cuda"] = pytest.mark.skip(reason="no NVIDIA card")
     for item in items:
         for marker, skip in skips.items():
             if item.get_closest_marker(marker):

@@ -6,6 +6,7 @@ loopback.cut["/model.zip"] = 100          # the connection breaks after 100 byte
 loopback.unsized.add("/model.zip")        # its length is not told
 stalled = loopback.stall("/model.zip")    # half of it, then nothing until released
 stalled.reached.wait(); ...; stalled.release.set()
+loopback.heads = True                     # HEAD is answered too
 loopback.requests                         # what was asked for, in order
 """
 
@@ -34,12 +35,22 @@ class Loopback:
         self.cut: dict[str, int] = {}
         self.unsized: set[str] = set()
         self.stalls: dict[str, Stall] = {}
+        self.heads = False
         self.requests: list[str] = []
         loopback = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 loopback._answer(self)
+
+            def do_HEAD(self) -> None:
+                content = loopback.files.get(self.path.partition("?")[0])
+                if content is None or not loopback.heads:
+                    self.send_error(404 if loopback.heads else 501)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from biozoo.errors import UsageError
-from biozoo_runners import devices
-from biozoo_runners.devices import CudaDevice, Machine, cuda_index, detect, is_cuda, parse_device
+from biozoo_runners import devices, nvidia
+from biozoo_runners.devices import (
+    CudaDevice,
+    Machine,
+    Nvidia,
+    cuda_index,
+    detect,
+    is_cuda,
+    parse_device,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,26 +85,26 @@ def test_a_container_may_allow_fewer_cores(tmp_path: Path, monkeypatch: pytest.M
 
 def test_nvidia_smi_is_read() -> None:
     text = "0, NVIDIA H100 80GB HBM3, 81559, 570.86.15\n1, Quadro, [N/A], 570.86.15\nnonsense\n"
-    driver, cards = devices._parse_smi(text)
+    driver, cards = nvidia._parse_smi(text)
     assert driver == "570.86.15"
     assert cards == (
         CudaDevice(0, "NVIDIA H100 80GB HBM3", 81559 * 2**20),
         CudaDevice(1, "Quadro", 0),
     )
-    assert devices._parse_smi("No devices were found\n") == (None, ())
+    assert nvidia._parse_smi("No devices were found\n") == (None, ())
 
 
 def test_a_driver_without_nvidia_smi(tmp_path: Path) -> None:
     """The Linux driver's own listing, as in a slim container."""
-    assert devices._from_proc(tmp_path) == (None, ())
-    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
-    (tmp_path / "gpus" / "0000:01:00.0" / "information").write_text(
-        "Model: \t\t NVIDIA A40\nIRQ: 1\n"
-    )
-    (tmp_path / "version").write_text(
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  x\n"
-    )
-    assert devices._from_proc(tmp_path) == ("550.54.14", (CudaDevice(0, "NVIDIA A40"),))
+    assert nvidia.look(tmp_path, env={}, program=None).listed == ()
+    proc = tmp_path / "proc/driver/nvidia"
+    (proc / "gpus/0000:01:00.0").mkdir(parents=True)
+    (proc / "gpus/0000:01:00.0/information").write_text("Model: \t\t NVIDIA A40\nIRQ: 1\n")
+    (proc / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  x\n")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    found = nvidia.look(tmp_path, env={}, program=None)
+    assert (found.driver, found.listed) == ("550.54.14", (CudaDevice(0, "NVIDIA A40"),))
 
 
 CARDS = tuple(CudaDevice(i, name, 0) for i, name in enumerate("abc"))
@@ -116,7 +124,7 @@ CARDS = tuple(CudaDevice(i, name, 0) for i, name in enumerate("abc"))
 )
 def test_cuda_visible_devices(wish: str | None, names: str) -> None:
     """Cards are hidden and renumbered as CUDA does it."""
-    cards = devices._visible(CARDS, wish)
+    cards = Nvidia(listed=CARDS, visible=wish).usable
     assert "".join(card.name for card in cards) == names
     assert [card.index for card in cards] == list(range(len(names)))
 

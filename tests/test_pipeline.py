@@ -262,7 +262,7 @@ def test_memory_errors_say_what_to_do(tiny: Runner, monkeypatch: pytest.MonkeyPa
         raise MemoryError
 
     monkeypatch.setattr(tiny.backend, "run", full)
-    with pytest.raises(OutOfMemoryError, match="--tile y=256,x=256"):
+    with pytest.raises(OutOfMemoryError, match=r"smallest tile that the model takes \(y 8, x 8\)"):
         tiny(noise(12, 12))
 
 

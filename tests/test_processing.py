@@ -18,7 +18,6 @@ from bioimageio.spec.model import v0_5 as spec
 from biozoo.errors import (
     ImageMismatchError,
     InvalidPackageError,
-    NoBackendError,
     UntrustedCodeError,
     UsageError,
 )
@@ -416,23 +415,11 @@ def test_unknown_axis_and_reference_are_faults_of_the_package() -> None:
         preprocessing(model([tensor("input", [by], ("y", "x"))]))
 
 
-def test_code_of_the_author_is_refused() -> None:
+def test_code_of_the_author_runs_in_a_loaded_model_only() -> None:
     kind: Any = spec.CustomProcessingDescr
-    custom = kind.model_construct(id="custom", kwargs={})
+    custom = kind.model_construct(id="custom", kwargs={}, callable="Invert", source="invert.py")
     out = SimpleNamespace(id="out", axes=[axis("y", "output")], postprocessing=[custom])
-    with pytest.raises(
-        UntrustedCodeError, match="does not run code that comes with a package"
-    ) as e:
-        postprocessing(model([], [out]))
-    assert e.value.exit_code == 3
-
-
-@pytest.mark.parametrize("kind", [spec.StardistPostprocessingDescr, spec.CellposeFlowDynamicsDescr])
-def test_steps_of_other_libraries_are_refused(kind: Any) -> None:
-    entry = kind.model_construct(id=kind.implemented_id, kwargs=None)
-    out = SimpleNamespace(id="out", axes=[axis("y", "output")], postprocessing=[entry])
-    with pytest.raises(
-        NoBackendError, match=f"'{kind.implemented_id}', which biozoo does not"
-    ) as e:
-        postprocessing(model([], [out]))
+    steps = postprocessing(model([], [out]))
+    with pytest.raises(UntrustedCodeError, match=r"Invert from invert\.py.*zoo trust") as e:
+        steps.apply("out", np.zeros(2, np.float32), ("y",), Stats())
     assert e.value.exit_code == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,16 +109,31 @@ def test_a_damaged_test_tensor_is_the_packages_fault(tmp_path: Path) -> None:
 def test_weights_that_nothing_here_executes(tmp_path: Path) -> None:
     folder = make_package(tmp_path / "p")
     onnx = read_rdf(folder)["weights"]["onnx"]
+    other = {k: v for k, v in onnx.items() if k != "opset_version"} | {"tensorflow_version": "2.1"}
+    change_rdf(folder, weights={"onnx": onnx, "tensorflow_js": other})
+    report = testing.test_package(folder)
+    assert report.ok  # the one format that runs
+    assert "tensorflow_js: not tested" in str(report)
+    with pytest.raises(UsageError):
+        testing.test_package(folder, weights="keras_hdf5")
+    change_rdf(folder, weights={"tensorflow_js": other})
+    with pytest.raises(NoBackendError, match="tensorflow_js"):
+        testing.test_package(folder)
+
+
+def test_weights_that_cannot_be_loaded_are_not_reproduced(tmp_path: Path) -> None:
+    """One bad file is told beside the good ones, and the answer is no."""
+    folder = make_package(tmp_path / "p")
+    onnx = read_rdf(folder)["weights"]["onnx"]
     other = {k: v for k, v in onnx.items() if k != "opset_version"} | {"pytorch_version": "2.1"}
     change_rdf(folder, weights={"onnx": onnx, "torchscript": other})
     report = testing.test_package(folder)
-    assert report.ok  # the one format that runs
-    assert "torchscript: not tested" in str(report)
-    with pytest.raises(UsageError):
-        testing.test_package(folder, weights="keras_hdf5")
-    change_rdf(folder, weights={"torchscript": other})
-    with pytest.raises(NoBackendError, match="torchscript"):
-        testing.test_package(folder)
+    assert not report.ok
+    assert [f.ok for f in report.formats] == [True, False]
+    assert "torchscript: NOT reproduced: Model 'tiny': weights.onnx is no TorchScript" in str(
+        report
+    )
+    json.dumps(report.to_dict())
 
 
 def test_not_a_number_equals_only_itself() -> None:
@@ -136,12 +152,25 @@ def test_shared_models_are_reproduced(shared: Path, name: str) -> None:
     assert report.ok, str(report)
 
 
-class TestOnnxKeepsTheContract(testing.BackendContract):
-    @pytest.fixture(params=["one", "two inputs and outputs"])
+class OnnxContract(testing.BackendContract):
+    @pytest.fixture(params=["2d", "3d, two inputs and outputs", "fixed"])
     def package(self, request: pytest.FixtureRequest, tmp_path: Path) -> biozoo.ModelPackage:
-        n = 1 if request.param == "one" else 2
-        return biozoo.open(make_package(tmp_path / "p", inputs=n, outputs=n))
+        kinds: dict[str, dict[str, Any]] = {
+            "3d, two inputs and outputs": {"axes": "bczyx", "inputs": 2, "outputs": 2},
+            "fixed": {"size": 16, "fixed_batch": True},
+        }
+        kind = kinds.get(request.param, {})
+        return biozoo.open(make_package(tmp_path / "p", validate=False, **kind))
 
     @pytest.fixture
     def backend_class(self) -> type[Backend]:
         return OnnxBackend
+
+
+class TestOnnxKeepsTheContract(OnnxContract):
+    pass
+
+
+@pytest.mark.cuda
+class TestOnnxKeepsTheContractOnACard(OnnxContract):
+    device = "cuda"

@@ -21,7 +21,8 @@ WIDTH = 96
 TRUST_WORDS = {
     "built-in": "comes with biozoo",
     "no code": "runs no code of its author",
-    "untrusted code": "would run its author's code, which nobody has allowed",
+    "untrusted code": "would run its author's code, which nobody has allowed (zoo trust shows it)",
+    "trusted code": "runs its author's code, which was allowed on this machine",
 }
 
 

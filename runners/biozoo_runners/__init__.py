@@ -18,6 +18,7 @@ __all__ = [
     "Backend",
     "BatchReport",
     "CheckReport",
+    "Comparison",
     "Image",
     "Progress",
     "Result",
@@ -26,6 +27,7 @@ __all__ = [
     "TestReport",
     "TilePlan",
     "check",
+    "compare",
     "find_images",
     "geometry",
     "load",
@@ -39,6 +41,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .base import Backend
     from .batch import BatchReport, run_batch
+    from .comparison import Comparison, compare
     from .images import Image, find_images, open_image, write_image
     from .pipeline import Progress, Result, Runner, load
     from .report import RunReport
@@ -50,6 +53,8 @@ else:
         "Backend": "base",
         "BatchReport": "batch",
         "run_batch": "batch",
+        "Comparison": "comparison",
+        "compare": "comparison",
         "Image": "images",
         "find_images": "images",
         "open_image": "images",

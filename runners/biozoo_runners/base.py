@@ -8,7 +8,7 @@ graph input belongs to which tensor, what may be cast, and how a failure is told
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -29,8 +29,10 @@ __all__ = [
     "BackendInfo",
     "TensorPort",
     "cast_for",
+    "check_inputs",
     "framework_error",
     "match_ports",
+    "ran_out_of_memory",
     "shapes_text",
 ]
 
@@ -55,6 +57,8 @@ class BackendInfo:
     device: str
     providers: tuple[str, ...]
     threads: int
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it runs, for the report: what fell to the CPU, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
     weights_formats: ClassVar[tuple[str, ...]]
+
+    #: Whether the package's own code runs: such a backend is chosen for trusted packages only.
+    runs_code: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -147,6 +154,21 @@ class Backend(ABC):
     def info(self) -> BackendInfo:
         """What is loaded and where it runs."""
 
+    @property
+    def peak_device_memory(self) -> int | None:
+        """Most bytes taken on the graphics card so far; None on the CPU or where unknown."""
+        return None
+
+    @property
+    def peak_host_memory(self) -> int:
+        """Most bytes of memory taken so far by processes that this backend started."""
+        return 0
+
+    def free_cached(self) -> None:  # noqa: B027
+        """Give memory back that is kept for later calls; called before a run is tried with smaller
+        tiles. The backend stays open.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Free the weights and the framework's memory; may be called twice."""
@@ -199,6 +221,36 @@ def match_ports(
     return dict(zip(ids, ports, strict=False))
 
 
+def check_inputs(
+    given: Iterable[str], takes: Collection[str], optional: Collection[str], *, model: str
+) -> None:
+    """Raise where an input is unknown, or one that is not optional was left out.
+
+    Parameters
+    ----------
+    given, takes, optional
+        Tensor ids: those of a call, those of the description, and which of these may be absent.
+    model
+        The model's id, for messages.
+
+    Raises
+    ------
+    BackendError
+        Names the inputs.
+    """
+    here = set(given)
+    if unknown := [i for i in given if i not in takes]:
+        raise BackendError(
+            f"Model '{model}' has no input {', '.join(map(repr, unknown))}; it takes "
+            f"{', '.join(takes)}."
+        )
+    if missing := [i for i in takes if i not in here and i not in optional]:
+        raise BackendError(
+            f"Model '{model}' needs the input {', '.join(map(repr, missing))}, which was not "
+            f"given; it takes {', '.join(takes)}."
+        )
+
+
 def cast_for(
     array: npt.NDArray[Any], port: TensorPort, *, tensor: str, model: str
 ) -> npt.NDArray[Any]:
@@ -232,8 +284,18 @@ def shapes_text(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return ", ".join(f"{i} {a.dtype} {a.shape}" for i, a in arrays.items())
 
 
-#: What frameworks write when memory ends; they have no exception type of their own for it.
-_MEMORY_WORDS = ("bad_alloc", "out of memory", "failed to allocate", "bad allocation", "cuda_oom")
+#: What frameworks write when memory ends; few have an exception type of their own for it.
+_MEMORY_WORDS = (
+    "bad_alloc", "bad allocation", "out of memory", "not enough memory", "failed to allocate",
+    "unable to allocate", "can't allocate memory", "cannot allocate memory", "cuda_oom",
+    "oom when allocating", "alloc_failed", "resource_exhausted", "resourceexhausted",
+)  # fmt: skip
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of whatever framework, says that memory ended."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS)
 
 
 def framework_error(
@@ -263,10 +325,12 @@ def framework_error(
     """
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     cause = f"{type(error).__name__}: {first[:600]}"
-    if isinstance(error, MemoryError) or any(w in str(error).lower() for w in _MEMORY_WORDS):
+    if ran_out_of_memory(error):
+        loading = "Close other programs that use it, or take a model with smaller weights."
+        smaller = "Use a smaller tile, for example --tile y=256,x=256."
         return OutOfMemoryError(
-            f"Model '{model}' ({weights}) ran out of memory on {device}. {facts} Use a smaller "
-            f"tile, for example --tile y=256,x=256. The framework says {cause}"
+            f"Model '{model}' ({weights}) ran out of memory on {device}. {facts} "
+            f"{loading if doing == 'load' else smaller} The framework says {cause}"
         )
     return BackendError(
         f"Model '{model}' ({weights}) failed to {doing} on {device}. {facts} {hint} "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .pipeline import Progress, Runner
     from .prepare import Channel
     from .report import RunReport
+    from .rescale import Scale
 
 #: Endings that name an image file; anything else is a folder.
 SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr", ".npy", ".png")
@@ -113,6 +114,7 @@ def run_batch(
     axes: str | Sequence[str] | None = None,
     channel: Channel | Mapping[str, Channel] | None = None,
     tile: Mapping[str, int] | None = None,
+    scale: Scale | None = None,
     min_size: int | None = None,
     fill_holes: bool | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -127,7 +129,7 @@ def run_batch(
     out
         A file (one image only) or a folder; a folder where it exists as one, ends in a slash, or
         does not end as an image file.
-    axes, channel, tile, min_size, fill_holes
+    axes, channel, tile, scale, min_size, fill_holes
         As for `Runner`, the same for all images.
     on_progress
         Called with the progress of the whole batch, `STEPS` per image.
@@ -150,7 +152,7 @@ def run_batch(
 
     sources = {_first(image): image for image in images}
     paths = list(sources)
-    where = targets(paths, out, runner.outputs)
+    where = targets(paths, out, runner.outputs, main=runner.main)
     for folder in {target.parent for made in where.values() for target in made.values()}:
         check_folder(folder)
     results = []
@@ -167,6 +169,7 @@ def run_batch(
                 axes=axes,
                 channel=channel,
                 tile=tile,
+                scale=scale,
                 min_size=min_size,
                 fill_holes=fill_holes,
                 on_progress=forward,
@@ -201,7 +204,7 @@ MAIN = ""
 
 
 def targets(
-    images: Sequence[Path], out: str | Path, outputs: Sequence[str]
+    images: Sequence[Path], out: str | Path, outputs: Sequence[str], *, main: str | None = None
 ) -> dict[Path, dict[str, Path]]:
     """Which result of which image goes where, settled before anything runs.
 
@@ -209,6 +212,8 @@ def targets(
     ----------
     outputs
         What a run gives, "labels" included.
+    main
+        Which of several one file gets, where that is not "labels".
 
     Returns
     -------
@@ -233,7 +238,7 @@ def targets(
         raise UsageError(
             f"{len(images)} images cannot go into one file {target}. Give a folder: -o results/"
         )
-    elif len(outputs) > 1 and "labels" not in outputs:
+    elif len(outputs) > 1 and "labels" not in outputs and main is None:
         raise UsageError(
             f"The model has {len(outputs)} outputs ({', '.join(outputs)}), which cannot go into "
             f"one file {target}. Give a folder: -o results/"

@@ -12,26 +12,33 @@ import importlib.util
 import math
 import os
 import re
-import shutil
-import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from biozoo.errors import UsageError
 
+from .device_causes import driver_too_old, no_such_card, what_to_do, why_no_cuda
+from .nvidia import CudaDevice, Nvidia, look
+
 __all__ = [
     "LIBRARIES",
     "ONNX_RUNTIMES",
     "CudaDevice",
     "Machine",
+    "Nvidia",
     "cuda_index",
     "detect",
+    "driver_too_old",
     "importable",
     "installed",
     "is_cuda",
+    "no_such_card",
     "parse_device",
     "usable_cores",
+    "what_to_do",
+    "why_no_cuda",
 ]
 
 #: Distributions that all provide the module onnxruntime: one at most may be installed.
@@ -45,18 +52,9 @@ ONNX_RUNTIMES = (
 )
 
 #: Distributions that a backend may come from.
-LIBRARIES = (*ONNX_RUNTIMES, "openvino", "torch", "tensorflow", "keras")
+LIBRARIES = (*ONNX_RUNTIMES, "openvino", "torch", "tensorflow", "tensorflow-cpu", "keras")
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class CudaDevice:
-    """A graphics card as CUDA would number it; memory in bytes (0 unknown)."""
-
-    index: int
-    name: str
-    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,13 @@ class Machine:
         The NVIDIA driver's version, or None.
     libraries
         Installed distribution name -> version, of those a backend may need.
+    cuda_builds
+        Installed distribution name -> CUDA version that it was built for ("12.8"; "" without
+        CUDA), of those that say so in a file.
+    nvidia
+        What was seen of NVIDIA cards and their driver; `why_no_cuda` reads it.
+    system
+        `sys.platform`.
     """
 
     cores: int = 1
@@ -88,6 +93,9 @@ class Machine:
     cuda: tuple[CudaDevice, ...] = ()
     driver: str | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
+    cuda_builds: Mapping[str, str] = field(default_factory=dict)
+    nvidia: Nvidia = field(default_factory=Nvidia)
+    system: str = "linux"
 
     def has(self, library: str) -> bool:
         """Whether a distribution is installed."""
@@ -132,15 +140,18 @@ def detect() -> Machine:
         Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
     )
     total = min(memory.total, limit) if limit else memory.total
-    driver, cards = _nvidia()
+    nvidia, libraries = look(), installed(LIBRARIES)
     return Machine(
         cores=physical,
         threads=logical,
         memory=total,
         memory_available=min(memory.available, total),
-        cuda=_visible(cards, os.environ.get("CUDA_VISIBLE_DEVICES")),
-        driver=driver,
-        libraries=installed(LIBRARIES),
+        cuda=nvidia.usable,
+        driver=nvidia.driver,
+        libraries=libraries,
+        cuda_builds=_cuda_builds(libraries),
+        nvidia=nvidia,
+        system=sys.platform,
     )
 
 
@@ -161,6 +172,28 @@ def importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+#: Files that say for which CUDA a library was built, beside the module's own file.
+_BUILD_FILES = {"torch": "version.py", "onnxruntime": "capi/build_and_package_info.py"}
+_BUILT_FOR = re.compile(r"^cuda(?:_version)?\b[^=\n]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
+
+
+def _cuda_builds(libraries: Iterable[str]) -> dict[str, str]:
+    """For which CUDA installed libraries were built, read from their files, not imported."""
+    found = {}
+    for library in libraries:
+        module = "onnxruntime" if library in ONNX_RUNTIMES else library
+        if module not in _BUILD_FILES:
+            continue
+        try:
+            spec = importlib.util.find_spec(module)
+            text = Path(str(spec and spec.origin)).parent.joinpath(_BUILD_FILES[module]).read_text()
+        except (ImportError, ValueError, OSError):
+            continue
+        said = _BUILT_FOR.search(text)
+        found[library] = said.group(1) if said else ""
+    return found
 
 
 def usable_cores() -> tuple[int, int]:
@@ -201,69 +234,3 @@ def _first_number(*paths: Path) -> int | None:
         if number > 0:
             return number
     return None
-
-
-def _nvidia() -> tuple[str | None, tuple[CudaDevice, ...]]:
-    """Driver version and cards, from nvidia-smi or else from what the driver shows in /proc."""
-    program = shutil.which("nvidia-smi")
-    if program is not None:
-        fields = "--query-gpu=index,name,memory.total,driver_version"
-        try:
-            answer = subprocess.run(
-                [program, fields, "--format=csv,noheader,nounits"],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            pass
-        else:
-            return _parse_smi(answer.stdout)
-    return _from_proc(Path("/proc/driver/nvidia"))
-
-
-def _parse_smi(text: str) -> tuple[str | None, tuple[CudaDevice, ...]]:
-    """Cards from ``index, name, memory in MiB, driver`` lines."""
-    cards, driver = [], None
-    for line in text.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 4 and parts[0].isdigit():
-            memory = int(parts[2]) * 2**20 if parts[2].isdigit() else 0
-            cards.append(CudaDevice(int(parts[0]), parts[1], memory))
-            driver = parts[3]
-    return driver, tuple(cards)
-
-
-def _from_proc(root: Path) -> tuple[str | None, tuple[CudaDevice, ...]]:
-    """Cards that the Linux driver lists, for a container without nvidia-smi."""
-    cards = []
-    for index, path in enumerate(sorted(root.glob("gpus/*/information"))):
-        try:
-            model = re.search(r"Model:\s*(.+)", path.read_text())
-        except OSError:
-            continue
-        cards.append(CudaDevice(index, model.group(1).strip() if model else "NVIDIA card"))
-    try:
-        version = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", (root / "version").read_text())
-    except OSError:
-        version = None
-    return (version.group(1) if version else None), tuple(cards)
-
-
-def _visible(cards: tuple[CudaDevice, ...], wish: str | None) -> tuple[CudaDevice, ...]:
-    """The cards that CUDA_VISIBLE_DEVICES leaves, renumbered as CUDA does."""
-    if wish is None:
-        return cards
-    by_index = {str(card.index): card for card in cards}
-    kept: list[CudaDevice] = []
-    for entry in wish.split(","):
-        entry = entry.strip()
-        if entry in by_index:
-            card = by_index[entry]
-        elif entry.startswith(("GPU-", "MIG-")) and len(kept) < len(cards):
-            card = cards[len(kept)]  # by UUID: which one does not matter to the choice of a device
-        else:
-            break  # CUDA ignores everything after the first invalid entry
-        kept.append(CudaDevice(len(kept), card.name, card.memory))
-    return tuple(kept)

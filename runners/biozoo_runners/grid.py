@@ -61,6 +61,8 @@ class _Output:
     axis: str
     ratio: Fraction
     halo: int
+    exact: bool
+    """whether a tile must give whole pixels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class _Group:
             assert isinstance(rule, FixedSize | ParameterizedSize)
             if size.denominator != 1 or not rule.allows(int(size)):
                 return False
+        if any(o.exact and (tile * o.ratio).denominator != 1 for o in self.outputs):
+            return False
         return self.stride(tile) > 0
 
     def kept(self, output: _Output, tile: int) -> int:
@@ -208,7 +212,8 @@ def _group(
         for a in t.axes:
             root, ratio = model.referenced(t.id, a.id)
             if root in ratios:
-                outputs.append(_Output(t.id, a.id, ratio * ratios[root], a.halo))
+                exact = isinstance(a.size, SizeReference) and a.size.up
+                outputs.append(_Output(t.id, a.id, ratio * ratios[root], a.halo, exact))
     followers = [
         model.referenced(t.id, a.id)
         for t in model.inputs
@@ -325,3 +330,23 @@ def _check_references(
                     f"Input '{t.id}': axis '{a.id}' has {sizes[t.id][a.id]} pixels, it follows "
                     f"{a.size} and must have {expected}. Give images that belong together."
                 )
+
+
+def next_smaller(
+    model: ModelGeometry,
+    inputs: Sequence[TensorGeometry],
+    sizes: Mapping[str, Mapping[str, int]],
+    axis: GridAxis,
+) -> int | None:
+    """The tile size along `axis` that the model allows next to half of what it is.
+
+    The nearest from below, else the smallest that is smaller at all; None where there is none, as
+    on an axis of fixed size or one that may not be cut.
+    """
+    groups = _groups(model, inputs, sizes)
+    group = next(g for g in groups if (g.tensor, g.id) == (axis.tensor, axis.id))
+    if not group.can_tile:
+        return None
+    smaller = list(takewhile(lambda size: size < axis.tile, group.sizes_from(1)))
+    below = [size for size in smaller if 2 * size <= axis.tile]
+    return below[-1] if below else next(iter(smaller), None)

@@ -1,20 +1,18 @@
-"""The ONNX backend: ONNX Runtime on the CPU or on an NVIDIA card.
-
-What runs is asked of the session after loading: ONNX Runtime falls back to the CPU in silence
-where CUDA cannot start, and here that is an error.
-"""
+"""The ONNX backend: ONNX Runtime on the CPU or on an NVIDIA card (see `onnx_session`)."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from biozoo.errors import BackendError, BiozooError, DeviceError, MissingDependencyError
+from biozoo.errors import BackendError, BiozooError, MissingDependencyError
+from biozoo.install import install_line
 
 from .base import (
     Availability,
@@ -22,6 +20,7 @@ from .base import (
     BackendInfo,
     TensorPort,
     cast_for,
+    check_inputs,
     framework_error,
     match_ports,
     shapes_text,
@@ -29,22 +28,20 @@ from .base import (
 from .devices import (
     ONNX_RUNTIMES,
     Machine,
-    cuda_index,
+    driver_too_old,
     importable,
-    installed,
     is_cuda,
     usable_cores,
 )
+from .memory import trim_heap
+from .nvml import DeviceMemory
 from .onnx_external import check_external_data
+from .onnx_session import device_error, flavour_fault, open_session
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
 
 __all__ = ["OnnxBackend"]
-
-INSTALL_CPU = 'pip install "biozoo[cpu]"'
-INSTALL_GPU = 'pip install "biozoo[gpu]"'
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 #: ONNX Runtime's element types as numpy's.
 _DTYPES = {
@@ -73,22 +70,14 @@ class OnnxBackend(Backend):
         An installation of both flavours still runs on the CPU, so it is available, and `reason`
         says what is wrong.
         """
-        install = INSTALL_GPU if machine.cuda else INSTALL_CPU
+        install = install_line("gpu" if machine.cuda else "cpu")
         flavours = [name for name in ONNX_RUNTIMES if machine.has(name)]
         if not flavours:
             return Availability(False, "onnxruntime is not installed", install=install)
-        if len(flavours) > 1:
-            return Availability(True, _clash(flavours), ("cpu",), install)
-        if flavours == ["onnxruntime-gpu"] and machine.cuda:
-            return Availability(True, "", ("cuda", "cpu"))
-        if machine.cuda:
-            return Availability(
-                True,
-                f"this onnxruntime has no CUDA: pip uninstall -y onnxruntime, then {INSTALL_GPU}",
-                ("cpu",),
-                INSTALL_GPU,
-            )
-        return Availability(True, "", ("cpu",))
+        fault = flavour_fault(flavours) or driver_too_old(machine, flavours[0])
+        if len(flavours) > 1 or (fault and machine.cuda):
+            return Availability(True, fault, ("cpu",), install)
+        return Availability(True, "", ("cuda", "cpu") if machine.cuda else ("cpu",))
 
     @classmethod
     def open(
@@ -133,10 +122,13 @@ class OnnxBackend(Backend):
         check_external_data(path, root, model=model)
         ort = _import_onnxruntime()
         self._version = str(ort.__version__)
-        self._session: Any = _open_session(ort, path, model, device, self._threads)
+        # Before the session, so that what it takes is seen where only the growth can be.
+        self._memory = DeviceMemory() if is_cuda(device) else None
+        self._open = partial(open_session, ort, path, model, device, self._threads)
+        self._session: Any = None
+        self._session, self._notes = self._open()
         try:
             self._providers = tuple(map(str, self._session.get_providers()))
-            _check_device(device, self._providers)
             inputs = [_port(arg) for arg in self._session.get_inputs()]
             outputs = [_port(arg) for arg in self._session.get_outputs()]
             self._inputs = match_ports("input", input_ids, inputs, model=model)
@@ -155,23 +147,33 @@ class OnnxBackend(Backend):
             device=self._device,
             providers=self._providers,
             threads=self._threads,
+            notes=self._notes,
         )
+
+    @property
+    def peak_device_memory(self) -> int | None:
+        """Bytes on the card, CUDA's own included; None on the CPU or where the driver is silent.
+
+        ONNX Runtime keeps what it once took until it is closed, so what it holds now is the most
+        that it took.
+        """
+        if self._memory is None:
+            return None
+        if self._session is not None:
+            self._memory.look()
+        return self._memory.peak
+
+    def free_cached(self) -> None:
+        """Open the session anew: ONNX Runtime gives memory back in no other way."""
+        if self._session is not None:
+            self.close()
+            self._session, self._notes = self._open()
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Execute the graph once; see `Backend.run`."""
         if self._session is None:
             raise BackendError(f"Model '{self._model}' is closed. Open it again to run it.")
-        if unknown := [i for i in inputs if i not in self._inputs]:
-            raise BackendError(
-                f"Model '{self._model}' has no input {', '.join(map(repr, unknown))}; it takes "
-                f"{', '.join(self._inputs)}."
-            )
-        missing = [i for i in self._inputs if i not in inputs and i not in self._optional]
-        if missing:
-            raise BackendError(
-                f"Model '{self._model}' needs the input {', '.join(map(repr, missing))}, which "
-                f"was not given; it takes {', '.join(self._inputs)}."
-            )
+        check_inputs(inputs, self._inputs, self._optional, model=self._model)
         feed = {
             self._inputs[i].name: cast_for(a, self._inputs[i], tensor=i, model=self._model)
             for i, a in inputs.items()
@@ -180,6 +182,8 @@ class OnnxBackend(Backend):
         try:
             results = self._session.run(names, feed)
         except Exception as exc:
+            if is_cuda(self._device) and (error := device_error(self._device, exc)) is not None:
+                raise error from exc
             declared = ", ".join(map(str, self._inputs.values()))
             left_out = [i for i in self._inputs if i not in inputs]
             absent = f" Left out: {', '.join(left_out)}." if left_out else ""
@@ -199,8 +203,11 @@ class OnnxBackend(Backend):
     def close(self) -> None:
         """Free the session and its memory; may be called twice."""
         if self._session is not None:
+            if self._memory is not None:
+                self._memory.look()
             self._session = None
             gc.collect()  # the session may sit in a reference cycle of onnxruntime's wrapper
+            trim_heap()
 
 
 def _import_onnxruntime() -> Any:
@@ -211,97 +218,21 @@ def _import_onnxruntime() -> Any:
         if importable("onnxruntime"):
             raise BackendError(
                 f"onnxruntime is installed but cannot be imported ({exc}). Install it again: "
-                f"{INSTALL_CPU} or, with an NVIDIA card, {INSTALL_GPU}"
+                f"{install_line('cpu')} or, with an NVIDIA card, {install_line('gpu')}"
             ) from exc
         raise MissingDependencyError(
             what="Running ONNX weights",
             library="onnxruntime",
-            install=f"{INSTALL_CPU} or, with an NVIDIA card, {INSTALL_GPU}",
+            install=f"{install_line('cpu')} or, with an NVIDIA card, {install_line('gpu')}",
         ) from exc
     if not hasattr(onnxruntime, "InferenceSession"):
         # What is left when one of two overlapping installations was removed.
         raise BackendError(
             "onnxruntime's files are incomplete, as happens when one of onnxruntime and "
             "onnxruntime-gpu was removed while both were installed. Remove what is left and "
-            f"install one: {INSTALL_CPU} or {INSTALL_GPU}"
+            f"install one: {install_line('cpu')} or {install_line('gpu')}"
         )
     return onnxruntime
-
-
-def _clash(flavours: Iterable[str]) -> str:
-    """What is wrong with several builds of ONNX Runtime at once, and what to do."""
-    names = list(flavours)
-    return (
-        f"{' and '.join(names)} are both installed and overwrite each other's files, which can "
-        f"remove CUDA. Remove both, then install one: pip uninstall -y {' '.join(names)}, then "
-        f"{INSTALL_CPU} or {INSTALL_GPU}"
-    )
-
-
-def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:
-    """The execution providers to ask for, with options."""
-    if not is_cuda(device):
-        return [(_CPU, {})]
-    # HEURISTIC: the exhaustive default search costs seconds for every new tile shape.
-    # kSameAsRequested: the default doubles the arena and takes memory that other tiles need.
-    options = {
-        "device_id": str(cuda_index(device)),
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-    }
-    return [(_CUDA, options), (_CPU, {})]
-
-
-def _open_session(ort: Any, path: Path, model: str, device: str, threads: int) -> Any:
-    """An inference session on `device` and nothing else."""
-    if is_cuda(device):
-        if _CUDA not in ort.get_available_providers():
-            flavours = installed(ONNX_RUNTIMES)
-            why = (
-                _clash(flavours) if len(flavours) > 1 else "this onnxruntime is built without CUDA"
-            )
-            raise DeviceError(
-                device=device,
-                why=why,
-                hint=f"Use --device cpu, or pip uninstall -y onnxruntime, then {INSTALL_GPU}",
-            )
-        if hasattr(ort, "preload_dlls"):  # CUDA and cuDNN that came as nvidia-* wheels
-            ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # The memory pattern adds a second copy of all activations (251 MB against 163 MB for a small
-    # U-Net on 512 x 512) and saves no time; without the arena a run takes 20 % longer.
-    options.enable_mem_pattern = False
-    options.log_severity_level = 4  # fatal only: warnings about a graph help nobody who runs it
-    try:
-        return ort.InferenceSession(str(path), sess_options=options, providers=_providers(device))
-    except Exception as exc:
-        raise framework_error(
-            exc,
-            doing="load",
-            model=model,
-            weights=path.name,
-            device=device,
-            facts=f"onnxruntime {ort.__version__}.",
-            hint="Run `zoo verify` on it; a newer onnxruntime may know more operators.",
-        ) from exc
-
-
-def _check_device(device: str, providers: tuple[str, ...]) -> None:
-    """Raise where the session does not run on what was asked for."""
-    wanted = _CUDA if is_cuda(device) else _CPU
-    if not providers or providers[0] != wanted:
-        got = ", ".join(providers) or "nothing"
-        raise DeviceError(
-            device=device,
-            why=(
-                f"onnxruntime would run the model on {got} in its place. Its CUDA part could not "
-                "start: no such card, a driver that is too old, or CUDA or cuDNN missing"
-                if is_cuda(device)
-                else f"onnxruntime would run the model on {got} in its place"
-            ),
-        )
 
 
 def _port(arg: Any) -> TensorPort:

@@ -1,4 +1,4 @@
-"""Which files an ONNX graph refers to, and that none lies outside the package.
+"""What an ONNX graph says of itself: the files it refers to, none outside the package, its opset.
 
 An ONNX file may keep tensors in other files, named in the graph by a path. A stranger's graph
 could name any file of this machine, so the paths are read and checked before a framework sees
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from biozoo.errors import BackendError
 
-__all__ = ["check_external_data", "external_locations"]
+__all__ = ["check_external_data", "external_locations", "opset_version"]
 
 # Field numbers of onnx.proto3 (github.com/onnx/onnx, IR version 13) that lead to a tensor.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -93,8 +93,31 @@ def check_external_data(graph: Path, root: Path, *, model: str) -> tuple[Path, .
     return tuple(files)
 
 
-def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each length-delimited field of a message."""
+def opset_version(path: Path) -> int:
+    """Which version of ONNX's own operators the graph is written in; 0 where it does not say.
+
+    Raises
+    ------
+    ValueError
+        The file is no ONNX protobuf.
+    OSError
+        The file cannot be read.
+    """
+    found = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, start, stop in _fields(data, 0, len(data)):
+            if number == 8:  # ModelProto.opset_import
+                numbers: dict[int, int] = {}
+                texts = {n: data[a:b] for n, a, b in _fields(data, start, stop, numbers)}
+                if texts.get(1, b"") in (b"", b"ai.onnx"):
+                    found = max(found, numbers.get(2, 0))
+    return found
+
+
+def _fields(
+    data: mmap.mmap, at: int, stop: int, numbers: dict[int, int] | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each length-delimited field; integers go into `numbers`."""
     while at < stop:
         tag, at = _varint(data, at, stop)
         number, wire = tag >> 3, tag & 7
@@ -105,7 +128,9 @@ def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int
             yield number, at, at + size
             at += size
         elif wire == _VARINT:
-            _, at = _varint(data, at, stop)
+            value, at = _varint(data, at, stop)
+            if numbers is not None:
+                numbers[number] = value
         elif wire in (_FIXED32, _FIXED64):
             at += 4 if wire == _FIXED32 else 8
         else:

@@ -18,10 +18,15 @@ from typing import TYPE_CHECKING, Self
 
 from biozoo.errors import BiozooError, Cancelled, OutOfMemoryError, UsageError
 
+from .custom import bind, ready
+from .memory import HostMemory
 from .prepare import Channel, Fitting, as_image, fit
 from .program import program_of
-from .report import Asked, RunReport, peak_memory
+from .report import Asked, RunReport
+from .rescale import rescale, scale_text
+from .retile import Tiles
 from .run import run_items
+from .steps_external import count_objects
 from .tiling import TilePlan, plan_tiles
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from .images.base import Image
     from .instances import InstancesConfig
     from .prepare import ImageLike
+    from .rescale import Scale
 
     Images = ImageLike | Mapping[str, ImageLike]
 
@@ -54,9 +60,16 @@ class Result(Mapping[str, "xr.DataArray"]):
     channel names, attrs "pixel_size" and "unit" are the image's, scaled where the output is.
     """
 
-    def __init__(self, tensors: Mapping[str, xr.DataArray], report: RunReport) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, xr.DataArray],
+        report: RunReport,
+        label_images: Sequence[str] = (),
+    ) -> None:
+        """`label_images`: ids of the results that hold numbers of objects."""
         self._tensors = dict(tensors)
         self.report = report
+        self.label_images = tuple(label_images)
 
     def __getitem__(self, tensor: str) -> xr.DataArray:
         return self._tensors[tensor]
@@ -77,16 +90,22 @@ class Result(Mapping[str, "xr.DataArray"]):
         Raises
         ------
         UsageError
-            If there are several outputs and no labels.
+            If there are several outputs, and none or several are labels.
         """
-        if "labels" in self:
-            return self["labels"]
-        if len(self) > 1:
+        main = main_of(tuple(self), self.label_images)
+        if main is None:
             raise UsageError(
                 f"The model has {len(self)} outputs: {', '.join(self)}. Name the one you want; on "
                 "the command line give a folder: -o FOLDER."
             )
-        return next(iter(self.values()))
+        return self[main]
+
+
+def main_of(results: Sequence[str], label_images: Sequence[str]) -> str | None:
+    """Which result one file gets: "labels", the only image of labels, the only one; None: none."""
+    if "labels" in results:
+        return "labels"
+    return next((ids[0] for ids in (label_images, results) if len(ids) == 1), None)
 
 
 class Runner:
@@ -107,11 +126,14 @@ class Runner:
         self.backend = backend
         self.geometry = program.geometry
         self.preprocessing = program.preprocessing
-        self.postprocessing = program.postprocessing
         self.instances = program.instances
+        self.postprocessing, self._custom = bind(
+            package, program.postprocessing, threads=backend.info.threads
+        )
         self._asked = asked or Asked()
         self._why = why
         self._load_seconds = load_seconds
+        self._too_large: int | None = None  # pixels of a tile that memory was too small for
 
     @property
     def info(self) -> BackendInfo:
@@ -124,8 +146,21 @@ class Runner:
         ids = tuple(t.id for t in self.geometry.outputs)
         return (*ids, "labels") if self.instances else ids
 
+    @property
+    def label_images(self) -> tuple[str, ...]:
+        """Ids of the results that hold the numbers of objects."""
+        made = tuple(t for t, c in self.postprocessing.chains.items() if c.makes_labels)
+        return tuple(dict.fromkeys((*made, "labels"))) if self.instances else made
+
+    @property
+    def main(self) -> str | None:
+        """Id of the result that one file gets, None where the caller must name it."""
+        return main_of(self.outputs, self.label_images)
+
     def close(self) -> None:
-        """Free the weights; may be called twice."""
+        """Free the weights, end the process of custom steps; may be called twice."""
+        if self._custom is not None:
+            self._custom.close()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -146,10 +181,11 @@ class Runner:
         axes: str | Sequence[str] | None = None,
         channel: Channel | Mapping[str, Channel] | None = None,
         tile: Mapping[str, int] | None = None,
+        scale: Scale | None = None,
     ) -> TilePlan:
         """The tiles that a call with these arguments would run; reads no pixels."""
-        fitting = fit(self.geometry, images_of(image, axes), channel)
-        return plan_tiles(self.geometry, fitting.sizes, tile=tile)
+        scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
+        return plan_tiles(self.geometry, scaling.fitting.sizes, tile=tile)
 
     def __call__(
         self,
@@ -158,6 +194,7 @@ class Runner:
         axes: str | Sequence[str] | None = None,
         channel: Channel | Mapping[str, Channel] | None = None,
         tile: Mapping[str, int] | None = None,
+        scale: Scale | None = None,
         min_size: int | None = None,
         fill_holes: bool | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -176,9 +213,12 @@ class Runner:
             Which channel(s) to take where the image has more than the model takes: number, name,
             "gray" (the mean of an RGB image), or several.
         tile
-            Tile size by axis id, halo included.
+            Tile size by axis id, halo included; in pixels that the model gets.
+        scale
+            Run the image rescaled by this factor (below 1: smaller) along y and x, by a factor
+            per axis, or by "auto"; results have the image's own size again. See `rescale`.
         min_size, fill_holes
-            For the labels, in place of the package's own values.
+            For the labels, in place of the package's own values; `min_size` in pixels of the image.
         on_progress
             Called before the first and after each tile, from this thread.
         cancelled
@@ -188,53 +228,73 @@ class Runner:
         ------
         UsageError
             And its leaves `AxesError`, `ChannelChoiceError`, `ImageMismatchError`: the image does
-            not fit the model, a choice is left to the caller, or `min_size` or `fill_holes` is
-            given to a model that makes no objects.
+            not fit the model, a choice is left to the caller, `scale` cannot be used, or
+            `min_size` or `fill_holes` is given to a model that makes no objects.
         ImageReadError, MissingFileError
             The image cannot be read.
         OutOfMemoryError
-            Image, result or tile does not fit in memory.
+            Image or result does not fit in memory, or the smallest tile that the model takes.
+            Larger tiles, asked for or not, are halved until they fit, and the report says so.
         BackendError
             The network failed, or made something else than its description says.
         Cancelled
             Stopped by `cancelled`.
         """
         if self.instances is None and not (min_size is None and fill_holes is None):
+            why = "makes its objects by its own postprocessing"
+            if not self.label_images:
+                why = "does not say how objects are made, so it gives no labels"
             raise UsageError(
-                f"Model '{self.package.id}' does not say how objects are made, so it gives no "
-                "labels. Leave --min-size, --fill-holes and --keep-holes out."
+                f"Model '{self.package.id}' {why}. Leave --min-size, --fill-holes and "
+                "--keep-holes out."
             )
-        start = time.perf_counter()
-        fitting = fit(self.geometry, images_of(image, axes), channel)
+        start, memory = time.perf_counter(), HostMemory()
+        scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
+        fitting = scaling.fitting
         plan = plan_tiles(self.geometry, fitting.sizes, tile=tile)
-        total, done = len(plan) * len(fitting), -1
+        tiles = Tiles(
+            self.backend,
+            self.geometry,
+            fitting,
+            plan,
+            name=self.package.id,
+            too_large=self._too_large,
+            asked=tile,
+        )
         objects: int | None = None
 
         def on_tile() -> None:
-            nonlocal done
-            done += 1
+            memory.look()
             if on_progress is not None:
-                on_progress(Progress(done, total, "running"))
+                on_progress(Progress(tiles.done, tiles.total, "running"))
             if cancelled is not None and cancelled():
                 raise Cancelled
 
         try:
             tensors, seconds, notes = run_items(
-                self.backend,
                 self.geometry,
                 (self.preprocessing, self.postprocessing),
                 fitting,
-                plan,
+                tiles,
                 on_tile,
             )
+            memory.look()
+            plan, total = tiles.plan, tiles.total
             if self.instances is not None:
                 if on_progress is not None:
                     on_progress(Progress(total, total, "objects"))
-                labels = _labels(tensors, self.instances, fitting, min_size, fill_holes)
+                smallest = scaling.smallest(min_size)
+                labels = _labels(tensors, self.instances, fitting, smallest, fill_holes)
                 tensors["labels"] = labels
+            tensors = scaling.back(
+                self.geometry.final,
+                tensors,
+                self.label_images,
+                labels_of=self.instances.output if self.instances else "",
+            )
+            if self.main in self.label_images:
                 # Objects are counted anew at each position along axes that the model lacks.
-                one = [d for d in labels.dims if d not in fitting.loops]
-                objects = int(labels.max(one).sum())
+                objects = count_objects(tensors[self.main], fitting.loops)
         except MemoryError as exc:
             if isinstance(exc, BiozooError):
                 raise
@@ -242,9 +302,16 @@ class Runner:
                 f"There is not enough memory to run '{self.package.id}' on this image. Use smaller "
                 "tiles, for example --tile y=256,x=256, or crop the image."
             ) from exc
+        finally:  # what an image taught of the memory is for the next image too
+            self._too_large = tiles.too_large
         if on_progress is not None:
             on_progress(Progress(total, total, "done"))
-        asked = replace(self._asked, tile=tile, channel=None if channel is None else str(channel))
+        asked = replace(
+            self._asked,
+            tile=tile,
+            channel=None if channel is None else str(channel),
+            scale=scale_text(scale),
+        )
         report = RunReport(
             model=self.package.id,
             version=self.package.version,
@@ -258,12 +325,28 @@ class Runner:
                 **seconds,
                 "total": time.perf_counter() - start,
             },
-            megapixels=plan.pixels * len(fitting) / 1e6,
-            peak_memory=peak_memory(),
+            megapixels=plan.pixels * scaling.pixels * len(fitting) / 1e6,
+            peak_memory=memory.peak,
+            added_memory=memory.added,
+            child_memory=self.backend.peak_host_memory
+            + (self._custom.peak_memory if self._custom is not None else 0),
+            device_memory=self.backend.peak_device_memory,
             objects=objects,
-            notes=tuple(filter(None, (self._why, *fitting.notes, *plan_notes(plan), *notes))),
+            notes=tuple(
+                filter(
+                    None,
+                    (
+                        self._why,
+                        *self.info.notes,
+                        *tiles.notes,
+                        *fitting.notes,
+                        *plan_notes(plan),
+                        *notes,
+                    ),
+                )
+            ),
         )
-        return Result(tensors, report)
+        return Result(tensors, report, self.label_images)
 
 
 def load(
@@ -272,6 +355,7 @@ def load(
     device: str = "auto",
     weights: str | None = None,
     threads: int | None = None,
+    backend: str | None = None,
 ) -> Runner:
     """Load a model for running.
 
@@ -285,6 +369,8 @@ def load(
         A weights format ("onnx", ...); None takes the best that runs here.
     threads
         CPU threads of one operation; None takes the usable cores.
+    backend
+        What executes them ("onnxruntime", "openvino", ...); None takes the first that can.
 
     Raises
     ------
@@ -293,11 +379,14 @@ def load(
     DeviceError
         The asked device is missing.
     UntrustedCodeError
-        The package would run its author's code.
+        The package would run its author's code, which nobody has allowed.
+    MissingDependencyError
+        The library that its postprocessing needs is not installed.
     InvalidPackageError
         The description is not valid.
     """
     import biozoo
+    from biozoo.consent import is_trusted
 
     from .devices import detect
     from .selection import Wish, open_selected, select
@@ -305,19 +394,20 @@ def load(
     start = time.perf_counter()
     if isinstance(package, str | Path):
         package = biozoo.open(package)
-    wish = Wish(device, weights, threads)
-    chosen = select(package, detect(), wish, *known_backends())
-    backend, why = open_selected(package, chosen, wish)
+    wish = Wish(device, weights, threads, backend)
+    chosen = select(package, detect(), wish, *known_backends(), trusted=is_trusted(package))
+    ready(package, program_of(package).postprocessing)
+    opened, why = open_selected(package, chosen, wish)
     try:
         return Runner(
             package,
-            backend,
-            asked=Asked(device, weights, threads),
+            opened,
+            asked=Asked(device, weights, threads, backend=backend),
             why=why,
             load_seconds=time.perf_counter() - start,
         )
     except BaseException:
-        backend.close()
+        opened.close()
         raise
 
 

@@ -8,8 +8,8 @@ block of a tensor::
     stats = steps.collect({"raw": image})                        # whole images, xr.DataArray
     tile = steps.apply("raw", array, ("batch", "channel", "y", "x"), stats)
 
-Outputs that need statistics of themselves are handled in two halves, `split`: what comes before
-is applied per tile, the rest on the stitched whole.
+Outputs that need statistics of themselves, or have a step that takes the whole, are handled in two
+halves, `split`: what comes before is applied per tile, the rest on the stitched whole.
 
 What is statistics of what (compare bioimageio.core 0.11):
 
@@ -37,6 +37,7 @@ import numpy.typing as npt
 
 from .statistics import Measure, Stats, measure_tensor
 from .steps import Block, EnsureDtype, Positions, Step, kept_axes
+from .steps_external import check_holds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,10 +74,25 @@ class Chain:
         found.update(axis for m in self.measures for axis in kept_axes(m, self.axes))
         return tuple(axis for axis in self.axes if axis in found)
 
+    @property
+    def makes_labels(self) -> bool:
+        """Whether the steps end with numbers of objects, cast or not."""
+        labels = False
+        for step in self.steps:
+            labels = self._still_labels(step, labels)
+        return labels
+
+    @staticmethod
+    def _still_labels(step: Step, labels: bool) -> bool:
+        kept = isinstance(step, EnsureDtype) and step.dtype != "bool"
+        return step.makes_labels or (labels and kept)
+
     def split(self) -> tuple[Chain, Chain]:
-        """The steps before the first that needs statistics of this tensor, and the rest."""
+        """The steps before the first that needs the whole tensor or statistics of it, and the
+        rest.
+        """
         for i, step in enumerate(self.steps):
-            if any(m.tensor == self.tensor for m in step.measures):
+            if step.whole or any(m.tensor == self.tensor for m in step.measures):
                 head = Chain(self.tensor, self.axes, self.steps[:i], self.first)
                 return head, Chain(self.tensor, self.axes, self.steps[i:], self.first + i)
         return self, Chain(self.tensor, self.axes, (), self.first + len(self.steps))
@@ -86,6 +102,22 @@ class Chain:
         x = array
         for step in self.steps:
             x = step.apply(x, block, own=x is not array)
+        return x
+
+    def finish(self, array: Array, axes: tuple[str, ...], stats: Stats) -> Array:
+        """All steps on a whole output, whose own statistics are taken where a step needs them.
+
+        The given array is left as it is; a step that takes the whole may change the shape.
+        """
+        x, labels = array, False
+        for step in self.steps:
+            labels = self._still_labels(step, labels)
+            if labels and isinstance(step, EnsureDtype):
+                check_holds(x, step.dtype, self.tensor)
+            own = [m for m in step.measures if m.tensor == self.tensor and m not in stats]
+            if own:
+                stats |= Stats(measure_tensor(x, axes, own))
+            x = step.apply(x, Block(axes, stats), own=x is not array)
         return x
 
     def collect(self, array: Array, axes: tuple[str, ...], stats: Stats) -> Stats:
@@ -200,10 +232,10 @@ class Processing:
         return data.copy(data=self.apply(tensor, np.asarray(data.data), axes, stats))
 
     def is_pointwise(self, tensor: str) -> bool:
-        """Whether, given statistics, `apply` may be called on tiles: true for every step here
-        (softmax needs all channels of a pixel, and channels are never tiled).
+        """Whether, given statistics, `apply` may be called on tiles: true but for steps that take
+        the whole (softmax needs all channels of a pixel, and channels are never tiled).
         """
-        return tensor in self.chains
+        return tensor in self.chains and not any(s.whole for s in self.chains[tensor].steps)
 
     def indexed_axes(self, tensor: str) -> tuple[str, ...]:
         """Axes for which `apply` needs `at` when they are tiled."""
@@ -216,7 +248,7 @@ class Processing:
     def split(self) -> tuple[Processing, Processing]:
         """What may be applied before the whole tensors exist, and the rest, as two halves.
 
-        For outputs: the first per tile, then stitch, then `collect` and `apply` the second.
+        For outputs: the first per tile, then stitch, then `Chain.finish` of the second.
         """
         halves = {tensor: chain.split() for tensor, chain in self.chains.items()}
         return (
@@ -235,7 +267,7 @@ def preprocessing(descr: ModelDescr) -> Processing:
 
     Raises
     ------
-    NoBackendError, UntrustedCodeError
+    NoBackendError
         A step that is not executed here.
     InvalidPackageError
         A step refers to a tensor or axis that does not exist.
@@ -248,7 +280,11 @@ def preprocessing(descr: ModelDescr) -> Processing:
 
 
 def postprocessing(descr: ModelDescr) -> Processing:
-    """The postprocessing of all outputs; raises as `preprocessing` does."""
+    """The postprocessing of all outputs; raises as `preprocessing` does.
+
+    Whether a step's library is there, and whether the author's code may run, is asked when a model
+    is loaded: `steps_external.require_libraries`, `custom.bind`.
+    """
     from .step_builder import build
 
     return Processing(

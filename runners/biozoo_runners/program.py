@@ -25,6 +25,7 @@ from . import processing as _processing
 from . import sizes as _sizes
 from . import statistics as _statistics
 from . import steps as _steps
+from . import steps_external as _steps_external
 from .instances import InstancesConfig
 from .processing import Processing
 from .sizes import ModelGeometry
@@ -32,8 +33,8 @@ from .sizes import ModelGeometry
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
 
-#: Modules whose classes and functions make a program; `step_builder` only while it is made.
-_MAKERS = (_instances, _processing, _sizes, _statistics, _steps)
+#: Modules whose classes and functions make a program; the builders only while it is made.
+_MAKERS = (_instances, _processing, _sizes, _statistics, _steps, _steps_external)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def program_of(package: ModelPackage) -> Program:
     ------
     InvalidPackageError
         The description is not valid.
-    NoBackendError, UntrustedCodeError
+    NoBackendError
         It holds a processing step that is not executed here.
     """
     from biozoo import Settings
@@ -94,7 +95,8 @@ def _key(package: ModelPackage) -> str:
 def _code() -> str:
     """The code that makes programs, as a hash."""
     here = Path(__file__)
-    files = [here, here.with_name("step_builder.py"), *(Path(str(m.__file__)) for m in _MAKERS)]
+    builders = (here.with_name(f"{name}.py") for name in ("step_builder", "network_outputs"))
+    files = [here, *builders, *(Path(str(m.__file__)) for m in _MAKERS)]
     digest = hashlib.sha256(version("bioimageio.spec").encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -143,7 +145,7 @@ def from_plain(value: Any) -> Any:
 def _classes() -> dict[str, type]:
     """The classes that may stand in a file, by name; nothing else is ever made from one."""
     found = {"Program": Program, "InstancesConfig": InstancesConfig}
-    for module in (_processing, _sizes, _statistics, _steps):
+    for module in (_processing, _sizes, _statistics, _steps, _steps_external):
         for name, cls in vars(module).items():
             if isinstance(cls, type) and is_dataclass(cls):
                 found[name] = cls

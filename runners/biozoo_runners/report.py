@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,15 +21,19 @@ class Asked:
     threads: int | None = None
     tile: Mapping[str, int] | None = None
     channel: str | None = None
+    backend: str | None = None
+    scale: str | None = None
 
     def __str__(self) -> str:
         tile = ",".join(f"{a}={n}" for a, n in (self.tile or {}).items())
         wishes = {
             "device": self.device,
             "weights": self.weights,
+            "backend": self.backend,
             "threads": self.threads,
             "tile": tile,
             "channel": self.channel,
+            "scale": self.scale,
         }
         return ", ".join(f"{k} {v}" for k, v in wishes.items() if v)
 
@@ -46,7 +49,8 @@ class RunReport:
     asked
         The caller's wishes.
     ran
-        What the backend says of itself after loading.
+        What the backend says of itself after loading; its providers are those that the framework
+        reports, in the framework's own words.
     plan
         The tile plan in one line; it is repeated for each of `items`.
     tiles, items
@@ -57,7 +61,19 @@ class RunReport:
     megapixels
         Of the image, per channel, over all items.
     peak_memory
-        Largest resident size of this process so far, in bytes; 0 where the system does not say.
+        Largest resident size of this process in its life so far, in bytes: of the whole program,
+        not of this run.
+    added_memory
+        Most bytes that this process had during the run above what it had before (image and model
+        read before the call are not in it). Exact where the run set a new peak of the process;
+        else the largest of the sizes looked at before each tile and at the end. What other threads
+        take meanwhile is in it.
+    child_memory
+        Most resident bytes of the processes that the backend or the package's own steps live in,
+        since they were started; 0 where there are none.
+    device_memory
+        Most bytes on the graphics card since the model was loaded; None on the CPU, and where it is
+        not known. How it is counted depends on the backend (docs/design/devices.md).
     objects
         How many were found, over all items; None where the package does not say how to make any.
     notes
@@ -74,6 +90,9 @@ class RunReport:
     seconds: Mapping[str, float]
     megapixels: float
     peak_memory: int
+    added_memory: int = 0
+    child_memory: int = 0
+    device_memory: int | None = None
     objects: int | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -95,6 +114,11 @@ class RunReport:
             seconds=seconds | {"load": first.seconds["load"]},
             megapixels=sum(r.megapixels for r in reports),
             peak_memory=max(r.peak_memory for r in reports),
+            added_memory=max(r.added_memory for r in reports),
+            child_memory=max(r.child_memory for r in reports),
+            device_memory=max(
+                (r.device_memory for r in reports if r.device_memory is not None), default=None
+            ),
             objects=None if first.objects is None else sum(r.objects or 0 for r in reports),
             notes=tuple(told),
         )
@@ -125,18 +149,21 @@ class RunReport:
         ]
         if self.objects is not None:
             lines.append(f"  found: {self.objects} object{'s' if self.objects != 1 else ''}")
-        if self.peak_memory:
-            lines.append(f"  peak memory: {size_text(self.peak_memory)}")
+        lines.append(f"  peak memory: {self._memory()}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes; 0 where unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    def _memory(self) -> str:
+        """Peaks by where they are."""
+        told = [
+            f"{size_text(self.peak_memory)} of this process, {size_text(self.added_memory)} of "
+            "them by this run"
+            if self.added_memory
+            else f"{size_text(self.peak_memory)} of this process"
+        ]
+        if self.child_memory:
+            told.append(f"{size_text(self.child_memory)} of its child process")
+        if self.device_memory is not None:
+            told.append(f"{size_text(self.device_memory)} on {self.ran.device}")
+        elif self.ran.device != "cpu":
+            told.append(f"on {self.ran.device} not known, as the driver does not tell")
+        return "; ".join(told)

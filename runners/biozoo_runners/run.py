@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,23 +14,22 @@ from biozoo.axes import CANONICAL
 from .prepare import Fitting, replace_not_finite
 from .sizes import ModelGeometry, TensorGeometry
 from .statistics import Stats
-from .stitch import Canvas, run_tiles
-from .tiling import InputBlock, OutputBlock, TilePlan, positions
+from .stitch import Canvas
+from .tiling import InputBlock, OutputBlock, TensorPlan, TilePlan, positions
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from .base import Backend
     from .processing import Processing
+    from .retile import Tiles
 
 
 def run_items(
-    backend: Backend,
     model: ModelGeometry,
     steps: tuple[Processing, Processing],
     fitting: Fitting,
-    plan: TilePlan,
+    tiles: Tiles,
     on_tile: Callable[[], None],
 ) -> tuple[dict[str, xr.DataArray], dict[str, float], list[str]]:
     """Run all items of a fitted image.
@@ -38,6 +38,8 @@ def run_items(
     ----------
     steps
         Pre- and postprocessing.
+    tiles
+        The plan to begin with; memory that ends puts a smaller one in its place.
     on_tile
         Called before each tile; raises to stop.
 
@@ -47,10 +49,14 @@ def run_items(
         Outputs by tensor id, seconds by "read" and "compute", and notes on the pixels.
     """
     before, after = steps
+    plan = tiles.plan  # what is used of it here is the same for every size of a tile
     per_tile, rest = after.split()
     loops = tuple(fitting.loops.values())
-    canvases = {t.id: Canvas(t, loops) for t in plan.outputs}
     stitched = [t for t in plan.outputs if rest.chains[t.id].steps]
+    # A step that takes the whole may change its shape: what it gives is known when it is there.
+    canvases = {t.id: Canvas(_open_sizes(t) if t in stitched else t, loops) for t in plan.outputs}
+    final = model.final
+    results = {t.id: _result_region(final, t, fitting) for t in model.results}
     seconds = {"read": 0.0, "compute": 0.0}
     replaced = flat = 0
     for at in fitting.items():
@@ -65,9 +71,7 @@ def run_items(
         here = tuple(at.values())
         whole = {t.id: Canvas(t, ()) for t in stitched}  # of this item, before the rest of steps
         targets = {t.id: whole.get(t.id, canvases[t.id]) for t in plan.outputs}
-        seconds["compute"] += run_tiles(
-            backend,
-            plan,
+        seconds["compute"] += tiles.run(
             pixels,
             _before(before, plan, stats),
             _after(per_tile, plan, stats),
@@ -77,9 +81,10 @@ def run_items(
         for t in stitched:
             data = whole[t.id].data
             assert data is not None
-            done = rest.apply(t.id, data, t.dims, _measure_output(rest, t.id, data, t.dims, stats))
+            done = rest.chains[t.id].finish(data, t.dims, stats)
             everything = tuple(slice(None) for _ in t.dims)
-            canvases[t.id].put(here, OutputBlock(everything, everything), done)
+            kept = done[results.get(t.id, everything)]
+            canvases[t.id].put(here, OutputBlock(everything, everything), kept)
     notes = []
     if replaced:
         notes.append(
@@ -90,7 +95,7 @@ def run_items(
         where = "the image" if len(fitting) == 1 else f"the image at {flat} positions"
         notes.append(f"{where} is all one value: there is nothing to see in it")
     return (
-        {t.id: _label(model, t, canvases[t.id].data, fitting) for t in model.outputs},
+        {t.id: _label(final, t, canvases[t.id].data, fitting) for t in final.outputs},
         seconds,
         notes,
     )
@@ -118,12 +123,16 @@ def _measure(
     return after.collect(arrays, before.collect(arrays))
 
 
-def _measure_output(
-    rest: Processing, tensor: str, data: NDArray[Any], dims: tuple[str, ...], stats: Stats
-) -> Stats:
-    import xarray as xr
+def _open_sizes(tensor: TensorPlan) -> TensorPlan:
+    return replace(tensor, axes=tuple(replace(a, size=None) for a in tensor.axes))
 
-    return rest.collect({tensor: xr.DataArray(data, dims=dims)}, stats)
+
+def _result_region(
+    model: ModelGeometry, tensor: TensorGeometry, fitting: Fitting
+) -> tuple[slice, ...]:
+    """The part of a result that the image covers: StarDist's labels end with a whole grid cell."""
+    roots = {(t, a): n for t, sizes in fitting.sizes.items() for a, n in sizes.items()}
+    return tuple(slice(model.size(tensor.id, a.id, roots)) for a in tensor.axes)
 
 
 def _before(

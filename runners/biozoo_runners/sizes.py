@@ -7,6 +7,7 @@ specification:
     FixedSize           exactly `size`
     ParameterizedSize   min + n * step, n = 0, 1, 2, ...
     SizeReference       floor(size of the referenced axis * its scale / own scale) + offset
+                        (rounded up below StarDist's labels)
     DataDependentSize   known only after the model ran
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING, Literal
 
 from biozoo.errors import ImageMismatchError, InvalidPackageError
@@ -60,11 +61,12 @@ class ParameterizedSize:
 
 @dataclass(frozen=True, slots=True)
 class SizeReference:
-    """floor(referenced size * referenced scale / own scale) + offset."""
+    """floor(referenced size * referenced scale / own scale) + offset; ceil where `up`."""
 
     tensor: str
     axis: str
     offset: int = 0
+    up: bool = False
 
     def __str__(self) -> str:
         offset = f" {self.offset:+}" if self.offset else ""
@@ -146,10 +148,20 @@ class TensorGeometry:
 
 @dataclass(frozen=True, slots=True)
 class ModelGeometry:
-    """All tensors of a model."""
+    """All tensors of a model: inputs, and outputs as the network makes them.
+
+    `results` are those outputs whose axes postprocessing changes, as they leave it.
+    """
 
     inputs: tuple[TensorGeometry, ...]
     outputs: tuple[TensorGeometry, ...]
+    results: tuple[TensorGeometry, ...] = ()
+
+    @property
+    def final(self) -> ModelGeometry:
+        """The same with the outputs as postprocessing leaves them."""
+        changed = {t.id: t for t in self.results}
+        return ModelGeometry(self.inputs, tuple(changed.get(t.id, t) for t in self.outputs))
 
     def tensor(self, tensor: str) -> TensorGeometry:
         """The input or output of this id.
@@ -194,10 +206,11 @@ class ModelGeometry:
         """
         here = self._axis(tensor, axis)
         match here.size:
-            case SizeReference(ref_tensor, ref_axis, offset):
+            case SizeReference(ref_tensor, ref_axis, offset, up):
                 known = self.size(ref_tensor, ref_axis, roots)
                 ratio = scale_ratio(self._axis(ref_tensor, ref_axis).scale, here.scale)
-                return None if known is None else floor(known * ratio) + offset
+                whole = ceil if up else floor
+                return None if known is None else whole(known * ratio) + offset
             case DataDependentSize():
                 return None
             case FixedSize(size):
@@ -227,12 +240,17 @@ def scale_ratio(reference: float, own: float) -> Fraction:
 def geometry(descr: ModelDescr) -> ModelGeometry:
     """The geometry of a model, from its description (format 0.5).
 
+    Outputs are as the network makes them, also where the description gives the axes of what
+    postprocessing makes of them (see `network_outputs`).
+
     Many fixed-size models give their outputs as plain numbers too. An output axis of fixed size
     counts as a reference to the input axis of the same id where exactly one input has it and both
     are of one kind and one extent (size * scale); otherwise it is unrelated to the input, and such
     a model runs in one tile.
     """
     from bioimageio.spec.model import v0_5
+
+    from .network_outputs import network_outputs
 
     def axis(a: object) -> AxisGeometry:
         size: Size
@@ -272,7 +290,8 @@ def geometry(descr: ModelDescr) -> ModelGeometry:
         for t in descr.inputs
     )
     outputs = tuple(TensorGeometry(str(t.id), tuple(map(axis, t.axes))) for t in descr.outputs)
-    return ModelGeometry(inputs, tuple(_relate_fixed(t, inputs) for t in outputs))
+    described = ModelGeometry(inputs, tuple(_relate_fixed(t, inputs) for t in outputs))
+    return network_outputs(descr, described)
 
 
 def _relate_fixed(output: TensorGeometry, inputs: tuple[TensorGeometry, ...]) -> TensorGeometry:

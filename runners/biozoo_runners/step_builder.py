@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from bioimageio.spec.model import v0_5 as spec
 
-from biozoo.errors import InvalidPackageError, NoBackendError, UntrustedCodeError
+from biozoo.errors import InvalidPackageError, NoBackendError
 
 from .statistics import Measure, Method
 from .steps import (
@@ -24,6 +25,7 @@ from .steps import (
     Step,
     ZeroMeanUnitVariance,
 )
+from .steps_external import Cellpose, Custom, Stardist
 
 if TYPE_CHECKING:
     TensorDescr = spec.InputTensorDescr | spec.OutputTensorDescr
@@ -41,7 +43,11 @@ def build(
     """
     axes = tuple(str(a.id) for a in tensor.axes)
     builder = _Builder(_name(descr), [str(t.id) for t in descr.inputs], str(tensor.id), axes)
-    return axes, tuple(builder.step(entry, i) for i, entry in enumerate(entries))
+    steps = tuple(builder.step(entry, i) for i, entry in enumerate(entries))
+    makers = [i for i, step in enumerate(steps) if step.makes_labels]
+    if len(makers) > 1:
+        raise builder.fault(makers[1], "its input would be the labels of an earlier step")
+    return axes, steps
 
 
 def _name(descr: spec.ModelDescr) -> str:
@@ -97,23 +103,67 @@ class _Builder:
                 self.measure("std", i, axes, reference=reference),
                 kwargs.eps,
             )
-        raise self.refusal(entry)
+        if isinstance(entry, spec.StardistPostprocessingDescr):
+            return self.stardist(entry.kwargs, i)
+        if isinstance(entry, spec.CellposeFlowDynamicsDescr):
+            return self.cellpose(entry.kwargs, i)
+        assert isinstance(entry, spec.CustomProcessingDescr)
+        return Custom(self.tensor, str(entry.callable), str(entry.source))
 
-    def refusal(self, entry: Entry) -> UntrustedCodeError | NoBackendError:
-        """The error for a step that is not executed here."""
-        what = f"'{self.tensor}' is processed by '{entry.id}'"
-        if isinstance(entry, spec.CustomProcessingDescr):
-            return UntrustedCodeError(
-                f"Model '{self.model}': tensor {what}, which is Python code of the package's "
-                "author. biozoo does not run code that comes with a package. Use a model without "
-                "it, or ask the author for a version whose network ends before that step."
+    def stardist(
+        self,
+        kwargs: spec.StardistPostprocessingKwargs2D | spec.StardistPostprocessingKwargs3D,
+        i: int,
+    ) -> Stardist:
+        """StarDist in the plane or in space."""
+        if min(kwargs.grid) < 1 or kwargs.n_rays < 3:
+            raise self.fault(i, f"grid {kwargs.grid}, n_rays {kwargs.n_rays}: 1 and 3 at least")
+        step = Stardist(
+            self.tensor,
+            tuple(kwargs.grid),
+            kwargs.prob_threshold,
+            kwargs.nms_threshold,
+            kwargs.n_rays,
+            kwargs.b,
+        )
+        if isinstance(kwargs, spec.StardistPostprocessingKwargs3D):
+            step = replace(step, anisotropy=kwargs.anisotropy, overlap_label=kwargs.overlap_label)
+        self.needs(("channel", *step.spatial), i)
+        return step
+
+    def cellpose(self, kwargs: spec.CellposeFlowDynamicsKwargs, i: int) -> Cellpose:
+        """Cellpose in the plane."""
+        if "z" in self.axes:
+            raise NoBackendError(
+                package=self.model,
+                reasons={
+                    "processing": f"'{self.tensor}' is a volume processed by "
+                    "'cellpose_flow_dynamics', which the specification and bioimageio.core define "
+                    "for planes only: channels flow_y, flow_x, cellprob. Use another model, or ask "
+                    "the author for one of planes"
+                },
             )
-        return NoBackendError(
-            package=self.model,
-            reasons={
-                "processing": f"tensor {what}, which biozoo does not execute. Run this model "
-                "with bioimageio.core and the library of that step, or use another model"
-            },
+        self.needs(("channel", *Cellpose.spatial), i)
+        return Cellpose(
+            self.tensor,
+            kwargs.cellprob_threshold,
+            kwargs.flow_threshold,
+            kwargs.do_3D,
+            kwargs.min_size,
+            kwargs.output_dtype,
+        )
+
+    def needs(self, axes: tuple[str, ...], i: int) -> None:
+        """The tensor must have just these axes, with or without a batch axis."""
+        if set(self.axes) - {"batch"} != set(axes):
+            raise self.fault(
+                i, f"it takes the axes {', '.join(axes)}, the tensor has {', '.join(self.axes)}"
+            )
+
+    def fault(self, i: int, what: str) -> InvalidPackageError:
+        """The error for a step that contradicts its tensor."""
+        return InvalidPackageError(
+            source=self.model, fields={f"{self.tensor}.processing.{i}": what}
         )
 
     def binarize(self, entry: spec.BinarizeDescr, i: int) -> PerAxis:

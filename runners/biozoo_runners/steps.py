@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,12 @@ class Block:
 class Step(ABC):
     """One entry of a tensor's ``preprocessing`` or ``postprocessing``."""
 
+    #: Whether it takes the whole tensor of one item: such a step is never given a tile.
+    whole: ClassVar[bool] = False
+
+    #: Whether what it gives are numbers of objects, 0 where there is none.
+    makes_labels: ClassVar[bool] = False
+
     @property
     def measures(self) -> tuple[Measure, ...]:
         """The statistics that `apply` looks up."""
@@ -122,7 +128,7 @@ class Step(ABC):
         Returns
         -------
         numpy.ndarray
-            The same shape; may be `x`.
+            The same shape (a `whole` step may change it); may be `x`.
         """
 
 

@@ -22,6 +22,14 @@ Before = Callable[[str, "NDArray[Any]", InputBlock], "NDArray[Any]"]
 After = Callable[[str, "NDArray[Any]", OutputBlock], "NDArray[Any]"]
 
 
+class TileTooLarge(Exception):
+    """Memory ended while a tile was prepared or run; `reason` is what was raised."""
+
+    def __init__(self, reason: MemoryError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 @dataclass
 class Canvas:
     """The whole result of one output over all items, allocated once, at its first tile.
@@ -32,13 +40,26 @@ class Canvas:
     plan: TensorPlan
     items: tuple[int, ...]
     data: NDArray[Any] | None = None
+    _wanted: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+
+    @property
+    def lacking(self) -> bool:
+        """Whether there was no memory for it so far."""
+        return self.data is None and self._wanted is not None
+
+    def make(self) -> None:
+        """Allocate what was `lacking`; raises `OutOfMemoryError` again where that fails."""
+        if self.data is None and self._wanted is not None:
+            self.data = allocate(*self._wanted, f"The result '{self.plan.id}'")
 
     def put(self, at: tuple[int, ...], block: OutputBlock, value: NDArray[Any]) -> None:
         """Write one tile's (cropped) result."""
         if self.data is None:
             sizes = zip(self.plan.shape, value.shape, strict=True)
             shape = self.items + tuple(n if s is None else s for s, n in sizes)
-            self.data = allocate(shape, value.dtype, f"The result '{self.plan.id}'")
+            self._wanted = shape, value.dtype
+            self.make()
+        assert self.data is not None
         try:
             index: tuple[int | slice, ...] = (*at, *block.place)
             self.data[index] = value
@@ -77,23 +98,33 @@ def run_tiles(
     -------
     float
         Seconds spent in the backend.
+
+    Raises
+    ------
+    TileTooLarge
+        Memory ended in a tile. What was put into the canvases is put again by another run.
     """
     spent = 0.0
     pads = {t.id: t.pad for t in plan.inputs}
     for tile in plan:
         on_tile()
-        feed = {
-            i: before(i, cut(pixels[i], block, pads[i]), block) for i, block in tile.inputs.items()
-        }
-        start = time.perf_counter()
-        results = backend.run(feed)
-        spent += time.perf_counter() - start
+        try:
+            feed = {
+                i: before(i, cut(pixels[i], block, pads[i]), block)
+                for i, block in tile.inputs.items()
+            }
+            start = time.perf_counter()
+            results = backend.run(feed)
+            spent += time.perf_counter() - start
+            for t in plan.outputs:
+                block = tile.outputs[t.id]
+                check_shape(t, results[t.id])
+                results[t.id] = after(t.id, results[t.id][block.crop], block)
+        except MemoryError as exc:
+            raise TileTooLarge(exc) from exc
         for t in plan.outputs:
-            value = results[t.id]
-            check_shape(t, value)
-            block = tile.outputs[t.id]
             canvas, at = targets[t.id]
-            canvas.put(at, block, after(t.id, value[block.crop], block))
+            canvas.put(at, tile.outputs[t.id], results[t.id])
     return spent
 
 

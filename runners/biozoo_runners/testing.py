@@ -2,16 +2,7 @@
 
 `test_package` gives the package's test tensors to the network as they are (no padding, tiling or
 cropping, as bioimageio.core's own test does) and compares with the tolerance that the package
-declares. `BackendContract` is a base class for the tests of a backend::
-
-    class TestMyBackend(BackendContract):
-        @pytest.fixture
-        def backend_class(self):
-            return MyBackend
-
-        @pytest.fixture
-        def package(self, tmp_path):
-            return biozoo.open(...)
+declares. `BackendContract` is a base class for the tests of a backend; see `contract`.
 """
 
 from __future__ import annotations
@@ -23,9 +14,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from biozoo.errors import BiozooError, InvalidPackageError, NoBackendError, UsageError
+from biozoo.errors import (
+    BackendError,
+    BiozooError,
+    InvalidPackageError,
+    NoBackendError,
+    OutOfMemoryError,
+    UsageError,
+)
 
+from .contract import BackendContract
 from .tolerance import OutputResult, compare, tolerance_for
+
+__all__ = [
+    "BackendContract",
+    "FormatResult",
+    "TestReport",
+    "read_test_tensors",
+    "run_whole",
+    "test_package",
+]
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,18 +42,22 @@ if TYPE_CHECKING:
 
     from biozoo.package import ModelPackage
 
-    from .base import Backend, BackendInfo
+    from .base import BackendInfo
     from .pipeline import Runner
 
 
 @dataclass(frozen=True, slots=True)
 class FormatResult:
-    """One weights format: what ran and how its outputs compare, or why it did not run."""
+    """One weights format: what ran and how its outputs compare, or why it did not run.
+
+    `broken` says that it should run here and cannot even be loaded.
+    """
 
     weights_format: str
     ran: BackendInfo | None = None
     outputs: tuple[OutputResult, ...] = ()
     fault: str = ""
+    broken: bool = False
 
     @property
     def ok(self) -> bool:
@@ -54,7 +66,8 @@ class FormatResult:
 
     def __str__(self) -> str:
         if self.ran is None:
-            return f"{self.weights_format}: not tested: {self.fault}"
+            what = "NOT reproduced" if self.broken else "not tested"
+            return f"{self.weights_format}: {what}: {self.fault}"
         head = f"{self.weights_format} on {self.ran.device}, {self.ran.backend} {self.ran.version}"
         return "\n".join(
             [f"{head}: {self.fault}" if self.fault else head, *(f"  {o}" for o in self.outputs)]
@@ -74,7 +87,7 @@ class TestReport:
     @property
     def ok(self) -> bool:
         """Whether every format that runs here reproduces every output, and at least one runs."""
-        tested = [f for f in self.formats if f.ran is not None]
+        tested = [f for f in self.formats if f.ran is not None or f.broken]
         return bool(tested) and all(f.ok for f in tested)
 
     @property
@@ -134,9 +147,12 @@ def test_package(  # its name is for people; pytest is told below that it is no 
         except NoBackendError as exc:
             results.append(FormatResult(name, fault=exc.reasons.get(name, "no backend for it")))
             continue
+        except (BackendError, OutOfMemoryError) as exc:
+            results.append(FormatResult(name, fault=exc.message, broken=True))
+            continue
         with runner:
             results.append(_test_format(package, runner, name))
-    if not any(f.ran for f in results):
+    if not any(f.ran or f.broken for f in results):
         reasons = {f.weights_format: f.fault for f in results}
         raise NoBackendError(package=package.id, reasons=reasons or {"weights": "it has none"})
     return TestReport(package.id, package.version, tuple(results))
@@ -215,8 +231,6 @@ def run_whole(runner: Runner, inputs: Mapping[str, xr.DataArray]) -> dict[str, N
     dict
         Per output tensor id an array, axes as described, batch axis included.
     """
-    import xarray as xr
-
     before, after = runner.preprocessing, runner.postprocessing
     stats = after.collect(inputs, before.collect(inputs))
     feed = {
@@ -228,139 +242,6 @@ def run_whole(runner: Runner, inputs: Mapping[str, xr.DataArray]) -> dict[str, N
     outputs = {}
     for o, array in made.items():
         if array.ndim == len(dims[o]):
-            stats = after.collect({o: xr.DataArray(array, dims=dims[o])}, stats)
-            array = after.apply(o, array, dims[o], stats)
+            array = after.chains[o].finish(array, dims[o], stats)
         outputs[o] = array
     return outputs
-
-
-class BackendContract:
-    """Tests that every backend passes; see this module's docstring for how to inherit them.
-
-    A subclass gives the fixtures `backend_class` and `package` (a small package with weights that
-    the backend executes, and test tensors).
-    """
-
-    def open(self, backend_class: type[Backend], package: ModelPackage, **more: Any) -> Backend:
-        """The backend with the package's first format that it executes, on the CPU."""
-        formats = [f for f in backend_class.weights_formats if f in package.summary.weights]
-        assert formats, "the package has no weights that this backend executes"
-        return backend_class.open(package, formats[0], device="cpu", **more)
-
-    def feed(self, package: ModelPackage) -> dict[str, NDArray[Any]]:
-        """The package's test inputs, preprocessed."""
-        from .processing import preprocessing
-
-        inputs, _ = read_test_tensors(package)
-        steps = preprocessing(package.descr)
-        stats = steps.collect(inputs)
-        return {
-            i: steps.apply(i, a.values, [str(d) for d in a.dims], stats) for i, a in inputs.items()
-        }
-
-    def test_availability_says_which_devices_or_why_not(self, backend_class: type[Backend]) -> None:
-        """Available with devices, or not available with a reason."""
-        from .devices import detect
-
-        found = backend_class.available(detect())
-        assert found.devices if found.ok else found.reason
-
-    def test_info_is_what_was_asked(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """Name, format, device and version are told."""
-        with self.open(backend_class, package) as backend:
-            assert backend.info.backend == backend_class.name
-            assert backend.info.weights_format in backend_class.weights_formats
-            assert backend.info.device == "cpu"
-            assert backend.info.version
-            assert backend.info.threads >= 1
-
-    def test_outputs_have_the_described_names_and_axes(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """One array per output id, in the order of the description."""
-        with self.open(backend_class, package) as backend:
-            outputs = backend.run(self.feed(package))
-        assert list(outputs) == [str(t.id) for t in package.descr.outputs]
-        for tensor in package.descr.outputs:
-            assert outputs[str(tensor.id)].ndim == len(tensor.axes)
-
-    def test_the_same_input_gives_the_same_output(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """Twice, and the first result stays what it was."""
-        with self.open(backend_class, package) as backend:
-            feed = self.feed(package)
-            first = backend.run(feed)
-            kept = {i: a.copy() for i, a in first.items()}
-            second = backend.run(feed)
-        for i, array in kept.items():
-            np.testing.assert_array_equal(first[i], array)
-            np.testing.assert_array_equal(second[i], array)
-
-    def test_inputs_are_left_alone(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """A run changes none of the arrays given to it."""
-        feed = self.feed(package)
-        kept = {i: a.copy() for i, a in feed.items()}
-        with self.open(backend_class, package) as backend:
-            backend.run(feed)
-        for i, array in kept.items():
-            np.testing.assert_array_equal(feed[i], array)
-
-    def test_inputs_may_be_views(self, backend_class: type[Backend], package: ModelPackage) -> None:
-        """Arrays need not be contiguous."""
-        feed = self.feed(package)
-        views = {i: np.repeat(a, 2, axis=-1)[..., ::2] for i, a in feed.items()}
-        with self.open(backend_class, package) as backend:
-            expected, got = backend.run(feed), backend.run(views)
-        for i, array in expected.items():
-            np.testing.assert_array_equal(got[i], array)
-
-    def test_wrong_names_are_refused(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """Unknown and missing inputs are errors that say so."""
-        import pytest
-
-        feed = self.feed(package)
-        first = next(iter(feed))
-        with self.open(backend_class, package) as backend:
-            with pytest.raises(BiozooError, match="no_such_input"):
-                backend.run({**feed, "no_such_input": feed[first]})
-            with pytest.raises(BiozooError, match=first):
-                backend.run({i: a for i, a in feed.items() if i != first})
-
-    def test_a_wrong_shape_is_a_clear_error(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """The framework's exception is wrapped."""
-        import pytest
-
-        feed = {i: a[None] for i, a in self.feed(package).items()}
-        with self.open(backend_class, package) as backend, pytest.raises(BiozooError):
-            backend.run(feed)
-
-    def test_closed_is_closed(self, backend_class: type[Backend], package: ModelPackage) -> None:
-        """Closing twice is fine, running after it is an error."""
-        import pytest
-
-        backend = self.open(backend_class, package)
-        backend.close()
-        backend.close()
-        with pytest.raises(BiozooError):
-            backend.run(self.feed(package))
-
-    def test_threads_are_honoured(
-        self, backend_class: type[Backend], package: ModelPackage
-    ) -> None:
-        """The asked number is the one that is told, and the result agrees."""
-        with self.open(backend_class, package, threads=1) as backend:
-            assert backend.info.threads == 1
-            one = backend.run(self.feed(package))
-        with self.open(backend_class, package) as backend:
-            many = backend.run(self.feed(package))
-        for i, array in one.items():
-            np.testing.assert_allclose(many[i], array, rtol=1e-4, atol=1e-5)

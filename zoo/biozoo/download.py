@@ -133,6 +133,15 @@ class Client:
                 chunks.append(chunk)
         return b"".join(chunks)
 
+    def size(self, url: str, *, via: str | None = None) -> int | None:
+        """Bytes of a file as the server tells them, None where it does not; downloads nothing."""
+        try:
+            with self._stream(url, via, "HEAD") as response:
+                length = response.headers.get("content-length", "")
+                return int(length) if length.isdigit() else None
+        except CollectionError:
+            return None
+
     def download(
         self, url: str, target: Path, *, max_bytes: int, via: str | None = None
     ) -> tuple[int, str]:
@@ -163,7 +172,7 @@ class Client:
         return size, digest.hexdigest()
 
     @contextlib.contextmanager
-    def _stream(self, url: str, via: str | None) -> Iterator[httpx.Response]:
+    def _stream(self, url: str, via: str | None, method: str = "GET") -> Iterator[httpx.Response]:
         """The open response of an address, redirects followed; a failure is a CollectionError."""
         if self.settings.offline:
             raise CollectionError(
@@ -174,9 +183,10 @@ class Client:
 
         client = self._connected()
         place = url
+        headers = {"accept-encoding": "identity"} if method == "HEAD" else None
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                with client.stream("GET", place) as response:
+                with client.stream(method, place, headers=headers) as response:
                     if response.has_redirect_location:
                         place = urljoin(place, response.headers["location"])
                         check_url(place, via=url)

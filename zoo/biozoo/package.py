@@ -22,7 +22,7 @@ from .errors import HashMismatchError, InvalidPackageError, MissingFileError
 from .files import LITTER, sha256_of
 from .records import RECORD, Origin, Problem, Record, VerifyReport
 from .summary import ModelSummary, package_id, package_version, slug
-from .trust import Trust, trust_of
+from .trust import Trust
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import ModelDescr
@@ -137,9 +137,20 @@ class ModelPackage:
         InvalidPackageError
             Naming each field that fails.
         """
-        from .validation import build_descr
+        return self._described[0]
 
-        return build_descr(self.raw, self.root, links=self._links, source=str(self.rdf))
+    @property
+    def mended(self) -> tuple[str, ...]:
+        """What of the description had to be repaired for bioimageio.spec to take it, a sentence
+        each; empty where nothing (see `biozoo.mending`). Imports bioimageio.spec as `descr` does.
+        """
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[ModelDescr, tuple[str, ...]]:
+        from .validation import build_mended
+
+        return build_mended(self.raw, self.root, links=self._links, source=str(self.rdf))
 
     @cached_property
     def size(self) -> int:
@@ -148,12 +159,19 @@ class ModelPackage:
             return sum(f.size for f in self.record.files.values())
         return sum(p.stat().st_size for p in (self.rdf, *self._present().values()))
 
-    @cached_property
+    @property
     def trust(self) -> Trust:
-        """Whether the package would run its author's code: see `biozoo.trust`."""
-        if self.record is not None:
-            return self.record.trust
-        return trust_of(self.raw, built_in=self.origin == "built-in")
+        """Whether the package can run without its author's code only, and if not, whether somebody
+        has allowed exactly that code: see `biozoo.code` and `biozoo.consent`.
+        """
+        from .code import needs_code
+        from .consent import is_trusted
+
+        if self.origin == "built-in":
+            return "built-in"
+        if not needs_code(self):
+            return "no code"
+        return "trusted code" if is_trusted(self) else "untrusted code"
 
     @property
     def covers(self) -> tuple[Path, ...]:

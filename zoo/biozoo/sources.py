@@ -39,7 +39,7 @@ from .records import RECORD, Record
 from .settings import Settings
 from .summary import slug
 
-__all__ = ["copy_cached", "find_here", "locate", "open_package"]
+__all__ = ["copy_cached", "find_cached", "find_here", "locate", "open_package"]
 
 
 def open_package(
@@ -212,6 +212,13 @@ def _cached(
             shutil.rmtree(packages / key, ignore_errors=True)
     write_atomic(pointer, json.dumps({"source": place.source, "key": key}).encode())
     return ModelPackage.from_record(packages / key)
+
+
+def find_cached(place: Place, settings: Settings) -> ModelPackage | None:
+    """The whole package of an archive or address in the cache, None where it is not there."""
+    pointer = settings.cache / "sources" / f"{_source_key(place, settings)}.json"
+    known = _pointed(pointer, settings.cache / "packages")
+    return None if known is None else replace(known, source=place.source, origin=place.kind)
 
 
 def copy_cached(place: Place, target: Path, settings: Settings) -> Record | None:

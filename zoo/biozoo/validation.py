@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidPackageError
+from .mending import mend, without_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from .package import ModelPackage
 
-__all__ = ["build_descr", "validate"]
+__all__ = ["build_descr", "build_mended", "validate"]
 
 
 def build_descr(
@@ -36,6 +37,41 @@ def build_descr(
     InvalidPackageError
         Naming each field that fails, or the format version that cannot be converted.
     """
+    return build_mended(raw, root, links=links, source=source)[0]
+
+
+def build_mended(
+    raw: Mapping[str, Any], root: Path, *, links: Mapping[str, str] | None = None, source: str
+) -> tuple[ModelDescr, tuple[str, ...]]:
+    """The same, and what had to be repaired (see `mending`) for spec to take it.
+
+    Raises
+    ------
+    InvalidPackageError
+        Of the description as written, where no repair helps.
+    """
+    try:
+        return _build(raw, root, links, source), ()
+    except InvalidPackageError as exc:
+        refused = exc
+    mended, notes = mend(raw)
+    last = refused
+    if notes:
+        try:
+            return _build(mended, root, links, source), notes
+        except InvalidPackageError as exc:
+            last = exc
+    fewer, dropped = without_weights(mended, last.fields)
+    if dropped:
+        with contextlib.suppress(InvalidPackageError):
+            return _build(fewer, root, links, source), (*notes, *dropped)
+    raise refused
+
+
+def _build(
+    raw: Mapping[str, Any], root: Path, links: Mapping[str, str] | None, source: str
+) -> ModelDescr:
+    """What spec makes of a description."""
     _keep_cache_at_home()
     from bioimageio.spec import ValidationContext
     from bioimageio.spec.model.v0_5 import ModelDescr

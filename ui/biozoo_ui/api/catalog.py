@@ -49,7 +49,7 @@ class Catalog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._verdicts: dict[tuple[str, str | None], Verdict] = {}
+        self._verdicts: dict[tuple[str, str | None, str], Verdict] = {}
         self._lock = threading.Lock()
 
     def packages(self) -> list[ModelPackage]:
@@ -127,8 +127,10 @@ class Catalog:
             return None
 
     def verdict(self, package: ModelPackage) -> Verdict:
-        """Whether this machine can run the model. Asked once per model: hardware stays."""
-        key = (package.id, package.version)
+        """Whether this machine can run the model. Asked once per model and state of trust:
+        hardware stays, and consent may be given beside.
+        """
+        key = (package.id, package.version, package.trust)
         with self._lock:
             if key not in self._verdicts:
                 self._verdicts[key] = _verdict(package)
@@ -145,15 +147,23 @@ COVER_TYPES = {
 """Suffixes that are shown, with their media types. No SVG: it can hold a script."""
 
 
+_UNTRUSTED = (
+    "It would run its author's code, which nobody has allowed. "
+    "To look at it and decide, type in a terminal: zoo trust {}"
+)
+
+
 def _verdict(package: ModelPackage) -> Verdict:
+    from biozoo.consent import is_trusted
     from biozoo_runners.devices import detect
     from biozoo_runners.pipeline import known_backends
     from biozoo_runners.selection import Wish, select
 
     if package.trust == "untrusted code":
-        return Verdict(False, "It would run its author's code, which nobody has allowed.")
+        return Verdict(False, _UNTRUSTED.format(package.id))
     try:
-        selection = select(package, detect(), Wish(), *known_backends())
+        known = known_backends()
+        selection = select(package, detect(), Wish(), *known, trusted=is_trusted(package))
     except NoBackendError as exc:
         listed = "".join(f"\n{what}: {why}." for what, why in exc.reasons.items())
         return Verdict(False, f"Nothing on this computer executes its weights.{listed}")

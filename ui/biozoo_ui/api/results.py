@@ -76,22 +76,27 @@ def write_outcome(result: Result, request: RunRequest, folder: Path) -> Outcome:
 
     stem = stem_of(Path(request.name) if isinstance(request.image, Path) else request.files[0])
     own_axes = {axis for tensor in request.package.summary.inputs for axis in tensor.axes}
-    alone = sum({"y", "x"} <= set(result[n].dims) for n in result if n != "labels") == 1
+    labelled = result.label_images
+    alone = sum({"y", "x"} <= set(result[n].dims) for n in result if n not in labelled) == 1
     downloads: list[Download] = []
     shown: list[Layer] = []
     objects: int | None = None
     positions = 1
-    for name in sorted(result, key=lambda key: (key != "labels", key)):
+    for name in sorted(result, key=lambda key: (key not in labelled, key != "labels", key)):
         data = result[name]
         path = write_image(folder / f"{stem}.{name}.ome.tif", data)
-        label = "Labels: each object has a number" if name == "labels" else _capital(name)
+        what = "Labels" if name == "labels" else _capital(name)
+        label = f"{what}: each object has a number" if name in labelled else what
         downloads.append(Download(path.name, label, path.stat().st_size))
         if not {"y", "x"} <= set(data.dims):
             continue
-        if name == "labels":
-            counts = layers.count_objects(data, own_axes)
-            objects, positions = sum(counts), len(counts)
-        shown += _write_layers(name, layers.plane(data), folder, alone=alone)
+        if name in labelled:
+            data = data.squeeze([d for d in data.dims if d == "channel"])
+            if objects is None:  # the main one comes first
+                counts = layers.count_objects(data, own_axes)
+                objects, positions = sum(counts), len(counts)
+        is_labels = name in labelled
+        shown += _write_layers(name, layers.plane(data), folder, alone=alone, is_labels=is_labels)
 
     if request.sample:  # so that the command line can be tried on it
         for file in request.files:
@@ -136,14 +141,19 @@ def picture_of(image: Image) -> bytes:
     return layers.encode(preview(image.read(layers.selection(image.sizes)), max_size=None))
 
 
-def _write_layers(name: str, plane: xr.DataArray, folder: Path, *, alone: bool) -> list[Layer]:
+def _write_layers(
+    name: str, plane: xr.DataArray, folder: Path, *, alone: bool, is_labels: bool
+) -> list[Layer]:
     """Pictures of one tensor; `alone` says that no other has channels to be told apart from."""
     made: list[tuple[Layer, bytes]] = []
-    if name == "labels":
+    if is_labels:
         labels = plane.transpose("y", "x").values
+        own = name == "labels"
+        outlines = "outlines" if own else f"{name}-outlines"
+        of = "" if own else f" of {name}"
         made += [
-            (Layer("labels", "Objects", "objects", 0.5), layers.objects(labels)),
-            (Layer("outlines", "Outlines", "outlines", 1.0), layers.outlines(labels)),
+            (Layer(name, f"Objects{of}", "objects", 0.5), layers.objects(labels)),
+            (Layer(outlines, f"Outlines{of}", "outlines", 1.0), layers.outlines(labels)),
         ]
     elif "channel" in plane.dims:
         for i in range(min(plane.sizes["channel"], layers.MAX_MAPS)):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import page_verbs, run_verbs, zoo_verbs
+from . import compare_verbs, page_verbs, run_verbs, trust_verbs, zoo_verbs
 
 app = typer.Typer(
     name="zoo",
@@ -44,5 +44,7 @@ def zoo(
 
 
 zoo_verbs.register(app)
+trust_verbs.register(app)
 run_verbs.register(app)
+compare_verbs.register(app)
 page_verbs.register(app)

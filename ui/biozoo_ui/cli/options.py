@@ -35,6 +35,13 @@ Weights = Annotated[
     str | None,
     typer.Option(metavar="FORMAT", help="Which of the package's weights to use, e.g. onnx."),
 ]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What executes the weights where several can, e.g. onnxruntime or openvino.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="CPU threads (default: every core).")
 ]

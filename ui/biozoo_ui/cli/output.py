@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, ParamSpec
@@ -15,18 +16,28 @@ from typing import Any, NoReturn, ParamSpec
 import typer
 
 from biozoo.errors import BiozooError
+from biozoo.visible import visible
 
 P = ParamSpec("P")
 
 
+#: What a terminal obeys in place of showing it, but for the end of a line and the tab, and marks
+#: that turn the direction of writing: names and messages hold text of strangers.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def say(text: str = "") -> None:
     """One line of facts on stdout."""
-    print(text)
+    print(_harmless(text))
 
 
 def note(text: str) -> None:
     """One line beside the facts, on stderr."""
-    print(text, file=sys.stderr)
+    print(_harmless(text), file=sys.stderr)
+
+
+def _harmless(text: str) -> str:
+    return _OBEYED.sub(lambda found: visible(found[0]), text)
 
 
 def emit_json(facts: Any) -> None:

@@ -89,16 +89,20 @@ def check(
     tile: Tile = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
+    backend: options.Backend = None,
     as_json: Json = False,
 ) -> None:
     """Will a model run here and fit an image; if not, why?
 
-    Each "no" says what to do. Ends with 1 where the answer is no.
+    Nothing is run, and of a model that is not here its description alone is fetched. Each "no" says
+    what to do. Ends with 1 where the answer is no.
     """
     from biozoo.errors import UsageError
+    from biozoo.peek import peek
     from biozoo_runners import check as check_model
 
-    package = _open(model)
+    with download_bar("downloading") as progress:
+        package = peek(model, progress=progress)
     image: Path | dict[str, Path] | None = None
     if images:
         found = _inputs(package, images, f"zoo check {model}")
@@ -113,6 +117,7 @@ def check(
         tile=options.parse_tile(tile),
         device=device,
         weights=weights,
+        backend=backend,
     )
     if as_json:
         emit_json(report.to_dict())
@@ -120,6 +125,16 @@ def check(
         say(str(report))
     if not report.ok:
         raise typer.Exit(1)
+
+
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0.5|y=0.5,x=0.5|auto",
+        help="Show the image to the model smaller (below 1) or larger (above 1); auto: as large as "
+        "it was made for, where both pixel sizes are known. Results have the image's own size.",
+    ),
+]
 
 
 @verb
@@ -131,8 +146,10 @@ def run(
     channel: options.Channel = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
+    backend: options.Backend = None,
     threads: options.Threads = None,
     tile: Tile = None,
+    scale: Scale = None,
     min_size: Annotated[
         int | None,
         typer.Option(min=0, metavar="PIXELS", help="Leave out objects smaller than this."),
@@ -153,10 +170,11 @@ def run(
         "axes": axes,
         "channel": options.parse_channel(channel),
         "tile": options.parse_tile(tile),
+        "scale": scale,
     }
     package = _open(model)
     found = _inputs(package, images, f"zoo run {model} -o {out}")
-    with load(package, device=device, weights=weights, threads=threads) as runner:
+    with load(package, device=device, weights=weights, threads=threads, backend=backend) as runner:
         gc.freeze()  # what is loaded by now stays: later collections need not walk over it
         if dry_run:
             _print_plans(runner, found, wishes, as_json=as_json)

@@ -17,6 +17,7 @@ from .session import ChosenImage
 if TYPE_CHECKING:
     from biozoo import ModelPackage
     from biozoo_runners import Image
+    from biozoo_runners.check import CheckItem
 
     from ..api.state import ServerState
 
@@ -81,7 +82,7 @@ def examine(package: ModelPackage, chosen: ChosenImage, state: ServerState) -> C
         {
             "status": item.status,
             "topic": item.topic.capitalize(),
-            "what": without_options(chosen.own_words(item.what)),
+            "what": without_options(chosen.own_words(_answer(item))),
             "todo": without_options(item.todo),
         }
         for item in report.items
@@ -139,6 +140,11 @@ def without_options(text: str) -> str:
     """`text` without the sentences that name an option of the command line: here are boxes."""
     sentences = re.split(r"(?<=[.!?])\s+", text)
     return " ".join(s for s in sentences if not re.search(r"(^|\s)--\w", s))
+
+
+def _answer(item: CheckItem) -> str:
+    """The answer; of a "no" with what belongs to it, such as the reason for each of the weights."""
+    return "; ".join((item.what, *item.details)) if item.status == "no" else item.what
 
 
 def _matters(item: Mapping[str, str]) -> bool:

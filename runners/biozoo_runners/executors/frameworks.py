@@ -1,0 +1,110 @@
+"""What the Keras and TensorFlow executors share: quiet, order of tensors, messages."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..isolated.executor import NotFitting
+
+__all__ = [
+    "cause_of",
+    "check_axes",
+    "in_order",
+    "limit_tensorflow",
+    "port_of",
+    "quieten",
+    "restated",
+]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NODE = re.compile(r"\{\{[^{}]*\}\}\s*")
+
+
+def quieten() -> None:
+    """Keep TensorFlow's notes to itself; to be called before it is imported. Numbers stay."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+def limit_tensorflow(tf: Any, threads: int) -> None:
+    """Hold TensorFlow to the CPU and to so many threads; before it has done anything."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+
+
+def in_order(ids: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Which of a graph's tensors is which of the description.
+
+    Where a tensor id is the name of one tensor of the graph, that is the one. The ids without such
+    a name take the tensors that are left, in the graph's order.
+
+    Returns
+    -------
+    list of int
+        Places in `names`: those of the ids, then what is left over.
+
+    Examples
+    --------
+    >>> in_order(["raw", "mask"], ["mask", "image"])
+    [1, 0]
+    """
+    own = {i: names.index(i) for i in ids if names.count(i) == 1}
+    left = [n for n in range(len(names)) if n not in own.values()]
+    chosen = [own[i] if i in own else left.pop(0) for i in ids if i in own or left]
+    return chosen + left
+
+
+def port_of(name: str, tensor: Any) -> list[Any]:
+    """A framework's symbolic tensor as `Executor.describe` gives it."""
+    dtype = getattr(tensor.dtype, "name", None) or str(tensor.dtype)
+    try:
+        np.dtype(dtype)
+    except TypeError:  # bfloat16, text
+        dtype = None
+    return [name, sizes_of(tensor) or [], dtype]
+
+
+def check_axes(array: npt.NDArray[Any], tensor: Any) -> None:
+    """Refuse an array of another number of axes; Keras would drop or add one of size 1.
+
+    Raises
+    ------
+    NotFitting
+        Says how many are taken.
+    """
+    sizes = sizes_of(tensor)
+    if sizes is not None and array.ndim != len(sizes):
+        raise NotFitting(
+            f"an array of {array.ndim} axes was given where the network takes {len(sizes)}."
+        )
+
+
+def sizes_of(tensor: Any) -> list[int | None] | None:
+    """Sizes of a symbolic tensor, None for a free one; None where it may have any axes."""
+    try:
+        return [None if n is None else int(n) for n in tensor.shape]
+    except (TypeError, ValueError):
+        return None
+
+
+def cause_of(error: BaseException) -> str:
+    """The line of a framework's message that says what happened.
+
+    Keras puts where it happened before that and the arguments after it, TensorFlow a node's name.
+    """
+    lines = [_NODE.sub("", _COLOURS.sub("", line)).strip() for line in str(error).splitlines()]
+    said = [x for x in lines if x and not x.startswith(("Exception encountered when", "Arguments"))]
+    return said[0][:400].rstrip(".") if said else type(error).__name__
+
+
+def restated(error: Exception) -> Exception:
+    """The exception under its own name, with `cause_of` as its text."""
+    made: Exception = type(type(error).__name__, (Exception,), {})(cause_of(error))
+    return made

@@ -1,0 +1,92 @@
+"""From a TorchScript archive to a module that may be run, or the error that says what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biozoo.errors import BackendError
+
+from .base import framework_error
+from .torch_devices import import_torch
+from .torchscript_safety import check_archive, check_operators, constants_of, silence
+
+__all__ = ["Loaded", "load_archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A module on its device, in evaluation mode, and what was seen of its code.
+
+    Attributes
+    ----------
+    operators
+        Of all its functions, such as ``aten::conv2d``.
+    constants
+        The tensors written into the code.
+    """
+
+    module: Any
+    operators: frozenset[str]
+    constants: tuple[Any, ...]
+
+
+def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
+    """Look at the archive `path`, load it onto the torch device `on`, and look at its operators.
+
+    Raises
+    ------
+    BackendError
+        It is no sound TorchScript archive, wants to do what a network need not, or this torch
+        cannot load it.
+    """
+    torch: Any = import_torch("Running TorchScript weights")
+    check_archive(path, model=model)
+    unit = torch._C.CompilationUnit()
+    try:
+        # What torch.jit.load does, less its warning; and the unit holds every function.
+        loaded = torch._C.import_ir_module(unit, str(path), on, {}, False)
+        functions = unit.get_functions()
+        operators = check_operators(functions, model=model, weights=path.name)
+        silence(functions)
+        module = torch.jit._recursive.wrap_cpp_module(loaded).eval()
+    except BackendError:
+        raise
+    except Exception as exc:
+        raise framework_error(
+            exc,
+            doing="load",
+            model=model,
+            weights=path.name,
+            device=device,
+            facts=f"torch {torch.__version__}.",
+            hint=_load_hint(str(exc), str(torch.__version__)),
+        ) from exc
+    if not loaded._has_method("forward"):
+        raise BackendError(
+            f"Model '{model}': {path.name} has no method 'forward', so there is nothing to run. "
+            "Ask the package's author to export the network itself."
+        )
+    return Loaded(module, operators, tuple(constants_of(functions)))
+
+
+def _load_hint(cause: str, version: str) -> str:
+    if "Unknown builtin op" in cause:
+        operator = cause.partition("Unknown builtin op:")[2].split()[0].rstrip(".")
+        library = operator.partition("::")[0]
+        if library not in ("aten", "prim"):
+            return (
+                f"It needs the operator {operator} of the library {library}, which is not part of "
+                "torch: such code is not loaded. Ask the package's author for weights without it."
+            )
+        return (
+            f"It calls {operator}, which torch {version} does not know: it was made with a newer "
+            "torch. Install a newer torch, or ask the package's author to export with an older one."
+        )
+    if "Arguments for call are not valid" in cause:
+        return (
+            "An operator is called as another torch knows it: install the version that the "
+            "description names (weights.torchscript.pytorch_version)."
+        )
+    return "Fetch the package again, and run `zoo verify` on it; or install a newer torch."
