@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -220,8 +219,8 @@ def test_memory_that_ends_on_the_card_halves_the_tile(tmp_path: Path, name: str)
 
 
 @pytest.fixture
-def device_memory() -> Iterator[DeviceMemory]:
-    yield DeviceMemory()
+def device_memory() -> DeviceMemory:
+    return DeviceMemory()
 
 
 def heavy_for(folder: Path, backend: str) -> Path:

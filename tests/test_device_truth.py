@@ -630,6 +630,28 @@ def test_asked_and_auto_tell_the_same_cause(
     assert why in notes[0]
 
 
+def test_auto_takes_the_cpu_where_the_card_is_full(
+    tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By other programs: the weights do not fit, which no smaller tile helps."""
+    import onnxruntime
+
+    def session(path: str, sess_options: Any, providers: Any, **more: Any) -> Any:
+        if providers[0][0] == CUDA:
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+        return onnxruntime.InferenceSession(path, sess_options, providers=[CPU], **more)
+
+    fake.InferenceSession, fake.SessionOptions = session, onnxruntime.SessionOptions
+    monkeypatch.setattr(devices, "detect", lambda: HERE)
+    folder = make_package(tmp_path / "tiny")
+    with pytest.raises(OutOfMemoryError, match="Close other programs"):
+        biozoo_runners.load(folder, device="cuda")
+    with biozoo_runners.load(folder) as model:
+        report = model(np.ones((16, 16), np.float32), axes="yx").report
+    assert report.ran.device == "cpu"
+    assert "auto took the CPU: Model 'tiny' (weights.onnx) ran out of memory on cuda" in str(report)
+
+
 # ------------------------------------------------------------------------ memory on the card
 
 
@@ -749,12 +771,12 @@ def test_the_report_names_every_memory() -> None:
         report(added_memory=90_000_000, child_memory=812_000_000, device_memory=1_300_000_000)
     )
     assert f"onnxruntime 9.9 ({CUDA}, {CPU})" in text
-    assert "400 MB of this process, 90 MB of them by this run" in text
-    assert "812 MB of its child process" in text
+    assert "400 MB in this process (this run added 90 MB)" in text
+    assert "812 MB in its child process" in text
     assert "1.3 GB on cuda" in text
     assert "on cuda not known" in str(report())
     on_cpu = report(ran=BackendInfo("x", "1", "onnx", "cpu", (CPU,), 1))
-    assert str(on_cpu).count("400 MB of this process") == 1
+    assert str(on_cpu).count("400 MB in this process") == 1
     assert "cuda" not in str(on_cpu)
 
 

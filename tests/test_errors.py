@@ -157,7 +157,10 @@ def _classes(root: type[BiozooError] = BiozooError) -> Iterator[type[BiozooError
 
 
 def test_every_error_has_its_row_here() -> None:
-    assert {c for c in _classes() if not c.__subclasses__()} == set(LEAVES)
+    # Other modules may refine a leaf for their own use (isolated.client.ForeignError): of this
+    # module's classes, a leaf is one that none of them refines.
+    own = {c for c in _classes() if c.__module__ == errors.__name__}
+    assert {c for c in own if not own & set(c.__subclasses__())} == set(LEAVES)
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda c: c.__name__)

@@ -660,7 +660,7 @@ def test_code_that_misbehaves_is_an_error_that_names_it(
             run(2)
         with pytest.raises(BackendError, match=r"\(1, 1, 16, 16\) and returned \(1, 1, 16, 15\)"):
             run(3)
-        with pytest.raises(BackendError, match="array of object and not of numbers"):
+        with pytest.raises(BackendError, match="array of object and not of real numbers"):
             run(4)
         run(0)  # it lives on
         with pytest.raises(BackendError, match=r"exit code 3[^$]*goodbye"):
@@ -681,7 +681,11 @@ def test_code_that_misbehaves_is_an_error_that_names_it(
         (custom("absent"), SPREAD, "'absent' is not in it"),
         (custom("MADE"), SPREAD, "'MADE' is no class or function"),
         (custom("Spread", root=3), SPREAD, "unexpected keyword argument 'root'"),
-        (custom("Spread"), "import no_such_library", "No module named 'no_such_library'"),
+        (
+            custom("Spread"),
+            "import no_such_library",
+            r"'no_such_library', which .* ask its author\.$",
+        ),
         (custom("Spread"), "def Spread():\n    return 3", "makes int, which cannot be called"),
     ],
 )

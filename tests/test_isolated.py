@@ -219,7 +219,7 @@ def test_an_exception_is_told_and_the_child_goes_on(start: Start) -> None:
     ],
 )
 def test_code_that_ends_badly_is_an_error(start: Start, source: str, message: str) -> None:
-    """Whatever it does: a sentence that names the model, and the next child works."""
+    """Whatever it does: a sentence that names the model."""
     pipe = """
     import stat
     def pipe(fd):
@@ -234,7 +234,6 @@ def test_code_that_ends_badly_is_an_error(start: Start, source: str, message: st
     with pytest.raises(BackendError, match=message) as told:
         start(top=textwrap.dedent(pipe) + source)
     assert told.value.message.startswith("Model 'tiny' failed to run its code: ")
-    np.testing.assert_array_equal(start().run([ONE])[0], ONE)
 
 
 def test_a_crash_while_running_closes_the_child(start: Start) -> None:
@@ -243,6 +242,7 @@ def test_a_crash_while_running_closes_the_child(start: Start) -> None:
         child.run([ONE])
     with pytest.raises(BackendError, match=r"its process has ended. Load the model again"):
         child.run([ONE])
+    np.testing.assert_array_equal(start().run([ONE])[0], ONE)  # the next one works
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,7 @@ def test_a_crash_while_running_closes_the_child(start: Start) -> None:
         ["<f4", [2], 10**6],
         ["<f4", [-1], 0],
         ["<f4", [2**62, 2**62], 0],
+        ["<f4", [0, 2**61, 2**61], 0],
         ["<f4", 3, 0],
         ["|O8", [1], 0],
         ["<f3", [1], 0],
@@ -277,6 +278,21 @@ def test_lies_about_arrays_are_not_believed(start: Start, slot: Any) -> None:
     child = start(on_run=forge)
     with pytest.raises(BackendError, match="which is no answer, and was stopped"):
         child.run([np.zeros(2, "f4")])
+
+
+def test_odd_answers_are_sentences(start: Start) -> None:
+    """An exception without words, one whose name has a line's end, memory that no machine has."""
+    child = start(
+        on_load="self.peak_device_memory = lambda: 10**4000",
+        top="Odd = type('A\\nB' + 'C' * 999, (OSError,), {})",
+        on_run="raise ValueError if len(arrays[0]) == 3 else Odd",
+    )
+    with pytest.raises(ForeignError, match=r"run its code: ValueError\. Ask"):
+        child.run([np.zeros(3)])
+    with pytest.raises(ForeignError, match=r"run its code: A\. Ask") as told:
+        child.run([ONE])
+    assert told.value.kind == "A"
+    assert child.peak_device_memory is None
 
 
 def test_time_limits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,16 +327,24 @@ def test_prints_do_no_harm(start: Start) -> None:
 # ------------------------------------------------------------------------------------ confinement
 
 
-def attempt(start: Start, code: str, **more: Any) -> str:
-    """What an expression gives in a child, or the name of its exception."""
+def attempts(start: Start, *codes: str, **more: Any) -> list[str]:
+    """What each expression gives in one child, or the name of its exception."""
     on_load = f"""
-    try:
-        self.told = {{"got": repr({code})}}
-    except Exception as exc:
-        self.told = {{"got": type(exc).__name__}}
+    self.told = {{"got": []}}
+    for code in {codes!r}:
+        try:
+            got = repr(eval(code, globals(), {{"scratch": scratch}}))
+        except Exception as exc:
+            got = type(exc).__name__
+        self.told["got"].append(got)
     """
     with start(on_load=on_load, **more) as child:
-        return str(child.facts["got"])
+        return list(child.facts["got"])
+
+
+def attempt(start: Start, code: str, **more: Any) -> str:
+    """What an expression gives in a child, or the name of its exception."""
+    return attempts(start, code, **more)[0]
 
 
 def needs(protection: str) -> pytest.MarkDecorator:
@@ -367,14 +391,39 @@ def test_files_of_the_user_cannot_be_read(start: Start, tmp_path: Path) -> None:
     secret, granted = tmp_path / "secret.txt", tmp_path / "granted.txt"
     for path in (secret, granted):
         path.write_text("words")
-    assert attempt(start, f"open({str(secret)!r}).read()") == "PermissionError"
-    assert attempt(start, f"os.listdir({str(Path.home())!r})") == "PermissionError"
-    assert attempt(start, "open(f'/proc/{os.getppid()}/environ').read()") == "PermissionError"
     link = tmp_path / "link.txt"
     link.symlink_to(secret)
-    assert attempt(start, f"open({str(link)!r}).read()", readable=[granted]) == "PermissionError"
-    got = attempt(start, f"open({str(granted)!r}).read()", readable=[granted])
-    assert got == "'words'"
+    *refused, given = attempts(
+        start,
+        f"open({str(secret)!r}).read()",
+        f"os.listdir({str(Path.home())!r})",
+        "open(f'/proc/{os.getppid()}/environ').read()",
+        f"open({str(link)!r}).read()",
+        f"open('/proc/self/root' + {str(secret)!r}).read()",
+        f"open({str(granted)!r}).read()",
+        readable=[granted],
+    )
+    assert refused == ["PermissionError"] * 5
+    assert given == "'words'"
+
+
+@needs("your files cannot be changed")
+def test_what_was_allowed_and_other_models_are_out_of_reach(
+    start: Start, biozoo_home: Path
+) -> None:
+    """Code that was trusted can neither see consents nor give one to another package."""
+    trust = biozoo_home / "trust"
+    trust.mkdir(parents=True)
+    (trust / "abc.json").write_text("{}")
+    (biozoo_home / "weights.pt").write_text("x")
+    got = attempts(
+        start,
+        f"os.listdir({str(trust)!r})",
+        f"open({str(trust / 'abc.json')!r})",
+        f"open({str(trust / 'new.json')!r}, 'w')",
+        f"open({str(biozoo_home / 'weights.pt')!r})",
+    )
+    assert got == ["PermissionError"] * 4
 
 
 @needs("your files cannot be changed")
@@ -383,7 +432,7 @@ def test_nothing_is_written_outside_scratch(start: Start, tmp_path: Path) -> Non
     path = tmp_path / "image.tif"
     path.write_text("pixels")
     name = repr(str(path))
-    for code in (
+    codes = (
         f"open({name}, 'w')",
         f"open({name}, 'a')",
         f"os.remove({name})",
@@ -392,19 +441,21 @@ def test_nothing_is_written_outside_scratch(start: Start, tmp_path: Path) -> Non
         f"os.open({name}, os.O_RDONLY | os.O_TRUNC)",
         f"os.mkdir({str(tmp_path / 'new')!r})",
         f"os.symlink({name}, {str(tmp_path / 'new')!r})",
-    ):
-        assert attempt(start, code, readable=[tmp_path]) == "PermissionError", code
+    )
+    inside = "[(scratch / 'a').write_text('xy'), os.mkdir('b')]"
+    *got, allowed = attempts(start, *codes, inside, readable=[tmp_path])
+    assert got == ["PermissionError"] * len(codes)
     assert path.read_text() == "pixels"
-    assert attempt(start, "[(scratch / 'a').write_text('xy'), os.mkdir('b')]") == "[2, None]"
+    assert allowed == "[2, None]"
 
 
 @needs("file attributes cannot be changed")
 def test_attributes_of_files_cannot_be_changed(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     path.touch()
-    for code in ("os.chmod({}, 0)", "os.utime({}, (1, 1))", "os.chown({}, 1, 1)"):
-        got = attempt(start, code.format(repr(str(path))), readable=[tmp_path])
-        assert got == "PermissionError", code
+    codes = ("os.chmod({}, 0)", "os.utime({}, (1, 1))", "os.chown({}, 1, 1)")
+    got = attempts(start, *(c.format(repr(str(path))) for c in codes), readable=[tmp_path])
+    assert got == ["PermissionError"] * 3
     assert path.stat().st_mode & 0o400
     assert path.stat().st_mtime > 1
 
@@ -418,8 +469,8 @@ def test_the_network_is_shut_off(start: Start) -> None:
         address = server.getsockname()
         connect = f"socket.create_connection({address!r}, 2)"
         datagram = f"socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', {address!r})"
-        for code in (connect, datagram):
-            assert attempt(start, code) in ("PermissionError", "OSError")
+        for got in attempts(start, connect, datagram):
+            assert got in ("PermissionError", "OSError")
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -428,22 +479,48 @@ def test_the_network_is_shut_off(start: Start) -> None:
 @needs("no program can be started")
 def test_no_process_can_be_started(start: Start) -> None:
     """Threads can."""
-    assert attempt(start, "__import__('subprocess').run([sys.executable, '-V'])") == (
-        "PermissionError"
+    got = attempts(
+        start,
+        "__import__('subprocess').run([sys.executable, '-V'])",
+        "os.fork()",
+        "os.execv(sys.executable, ['python', '-V'])",
+        "[t := threading.Thread(target=print), t.start(), t.join()][2]",
     )
-    assert attempt(start, "os.fork()") == "PermissionError"
-    assert attempt(start, "os.execv(sys.executable, ['python', '-V'])") == "PermissionError"
-    thread = "[t := threading.Thread(target=print), t.start(), t.join()][2]"
-    assert attempt(start, thread) == "None"
+    assert got == ["PermissionError"] * 3 + ["None"]
 
 
 @needs("other programs cannot be looked into or ended")
 def test_other_processes_are_out_of_reach(start: Start) -> None:
-    assert attempt(start, "os.kill(os.getppid(), 0)") == "PermissionError"
-    assert attempt(start, "open(f'/proc/{os.getppid()}/mem')") == "PermissionError"
-    limit = "__import__('resource').prlimit(os.getppid(), 7)"
-    assert attempt(start, limit) == "PermissionError"
-    assert attempt(start, "os.kill(os.getpid(), 0)") == "None"
+    """Nor by a pipe that signals its owner, which a pipe's reader may choose."""
+    got = attempts(
+        start,
+        "os.kill(os.getppid(), 0)",
+        "open(f'/proc/{os.getppid()}/mem')",
+        "__import__('resource').prlimit(os.getppid(), 7)",
+        "__import__('fcntl').fcntl(os.pipe()[0], 8, os.getppid())",
+        "__import__('fcntl').fcntl(os.pipe()[0], 10, signal.SIGTERM)",
+        "os.kill(os.getpid(), 0)",
+    )
+    assert got == ["PermissionError"] * 5 + ["None"]
+
+
+@needs("it does not outlive the program")
+def test_code_cannot_choose_to_stay(start: Start) -> None:
+    """The system's word to end it with the program holds, and it goes first for lack of memory."""
+    prctl = "__import__('ctypes').CDLL(None).prctl"
+    refused, score = attempts(
+        start, f"{prctl}(1, 0, 0, 0, 0)", "open('/proc/self/oom_score_adj').read()"
+    )
+    assert refused == "-1"
+    assert int(eval(score)) >= 500
+
+
+@needs("file attributes cannot be changed")
+def test_a_folder_cannot_be_watched(start: Start, tmp_path: Path) -> None:
+    """The names of the files that are used in it would be told."""
+    libc = "__import__('ctypes').CDLL(None)"
+    watch = f"{libc}.inotify_add_watch({libc}.inotify_init(), {os.fsencode(tmp_path)!r}, 0xFFF)"
+    assert attempt(start, watch) == "-1"
 
 
 def test_what_is_said_to_hold_is_what_a_child_says(start: Start) -> None:
@@ -522,6 +599,18 @@ def test_a_folder_that_holds_the_home_is_never_granted(tmp_path: Path) -> None:
     assert list(_without([home], folders)) == folders[3:]
 
 
+def test_a_system_folder_that_holds_a_home_is_granted_around_it(tmp_path: Path) -> None:
+    """As /opt is where a service's user lives in it."""
+    from biozoo_runners.isolated.confine import _around
+
+    home = tmp_path / "service" / "home"
+    for folder in (home / "data", tmp_path / "service" / "program", tmp_path / "cuda"):
+        folder.mkdir(parents=True)
+    given = list(_around([home], [tmp_path]))
+    assert given == [tmp_path / "cuda", tmp_path / "service" / "program"]
+    assert list(_around([tmp_path / "elsewhere"], [home])) == [home]
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_elsewhere_it_is_said_what_does_not_hold(platform: str) -> None:
     from biozoo_runners.isolated.confine import _Held, _protections
@@ -578,6 +667,15 @@ ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
         (X86, 302, (1,), EPERM),
         (X86, 257, (0, 0, 0o101), ALLOWED),  # openat to write: Landlock's business
         (X86, 257, (0, 0, 0o1000), EPERM),  # openat to read, emptied
+        (X86, 72, (3, 3), ALLOWED),  # fcntl(F_GETFL)
+        (X86, 72, (3, 15), EPERM),  # fcntl(F_SETOWN_EX): signals to others
+        (X86, 16, (3, 0x8901), EPERM),  # ioctl(FIOSETOWN)
+        (X86, 16, (3, 0x5401), ALLOWED),
+        (X86, 157, (1,), EPERM),  # prctl(PR_SET_PDEATHSIG)
+        (X86, 157, (15,), ALLOWED),  # prctl(PR_SET_NAME)
+        (X86, 144, (0,), ALLOWED),  # sched_setscheduler of itself
+        (X86, 144, (1,), EPERM),
+        (X86, 70, (1,), EPERM),  # msgrcv: of a queue that is known by its number
         (X86, 463, (), ENOSYS),  # newer than the list
         (X86, 41 | 0x40000000, (), ENOSYS),  # the x32 numbers
         (ARM, 63, (), ALLOWED),  # read
@@ -587,6 +685,8 @@ ALLOWED, EPERM, ENOSYS, KILLED = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
         (ARM, 220, (17,), EPERM),
         (ARM, 56, (0, 0, 0o1000), EPERM),  # openat
         (ARM, 117, (), EPERM),  # ptrace
+        (ARM, 25, (3, 8), EPERM),  # fcntl(F_SETOWN)
+        (ARM, 167, (1,), EPERM),  # prctl(PR_SET_PDEATHSIG)
         (ARM, 41, (), EPERM),  # pivot_root there, socket on x86-64
     ],
 )
@@ -620,6 +720,19 @@ def test_close_ends_the_process_and_removes_its_folder(start: Start) -> None:
     child.close()
     child.close()
     assert gone(pid)
+    assert not scratch.exists()
+
+
+def test_what_code_leaves_is_removed(start: Start) -> None:
+    """Folders deeper than a recursion goes, closed ones, and links, which are not followed."""
+    deep = "[(os.mkdir('d'), os.chdir('d')) for _ in range(1100)], os.chdir(scratch)"
+    shut = "os.mkdir('shut', 0o300), open('shut/file', 'w').close(), os.mkfifo('pipe')"
+    link = "os.symlink(scratch, 'link')"
+    on_load = f"self.told = {{'scratch': str(scratch)}}\n{deep}\n{shut}\n{link}"
+    child = start(on_load=on_load)
+    scratch = Path(child.facts["scratch"])
+    assert (scratch / "d/d/d").is_dir()
+    child.close()
     assert not scratch.exists()
 
 
@@ -811,11 +924,19 @@ def test_without_names_the_order_of_the_description_counts(code: Path) -> None:
         backend.run({"a": ONE, "b": ONE})
 
 
+def test_complex_numbers_are_refused(code: Path) -> None:
+    """Half of them would be lost in silence."""
+    module(code, on_run="return [arrays[0] * 1j]")
+    with load() as backend, pytest.raises(BackendError, match=r"output 'y' as complex numbers"):
+        backend.run({"a": ONE, "b": ONE})
+
+
 def test_a_description_that_does_not_fit_is_refused(code: Path) -> None:
     for told, message in (
         (ports(inputs=[["a", [1], None]]), r"description has 2 input\(s\)"),
         (ports(inputs=[["a", 5, None], 7]), "cannot be understood"),
         (ports(inputs=[["a", [], "no such type"], ["b", [], None]]), "cannot be understood"),
+        (ports(inputs=[["a", [], ",,,"], ["b", [], None]]), "cannot be understood"),
     ):
         module(code, on_load=told)
         with pytest.raises(BackendError, match=message):
@@ -872,6 +993,10 @@ def test_a_device_that_is_not_used_is_an_error(code: Path) -> None:
     module(code, on_load=ports(device="cuda:0"))
     with pytest.raises(DeviceError, match="on cuda:0 in its place"):
         load(device="cuda:1")
+    module(code, on_load=ports(device="cuda:many"))
+    with pytest.raises(DeviceError, match="on cuda:many in its place"):
+        load(device="cuda")
+    module(code, on_load=ports(device="cuda:0"))
     load(device="cuda").close()
     top = "from biozoo_runners.isolated.executor import DeviceRefused"
     module(code, top=top, on_load="raise DeviceRefused('the card sleeps')")

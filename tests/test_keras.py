@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
+import importlib.util
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -25,19 +25,17 @@ from biozoo_runners.isolated.backend import IsolatedBackend
 from biozoo_runners.isolated.client import ForeignError
 from biozoo_runners.isolated.executor import NotFitting
 from biozoo_runners.keras import KerasBackend, engines
+from biozoo_runners.selection import Wish, select
 from biozoo_runners.testing import BackendContract
-from biozoo_runners.testing import test_package as reproduce
+from core_run import core_run
 from executor_cases import Cases
 from kept_backends import KeptBackends
 from packages import make_package
-from weights_keras import add_keras, material, quiet_environment, set_weights
+from weights_keras import USUAL, add_keras, material, set_weights, stem
 
 for library in ("keras", "torch", "tensorflow"):
-    try:
-        importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        if library != "tensorflow" or not importlib.util.find_spec("tensorflow"):
-            pytest.skip(f"{library} is not installed", allow_module_level=True)
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed", allow_module_level=True)
 
 EXECUTOR = "biozoo_runners.executors.keras:Keras"
 PAIR = {"inputs": ("raw", "raw1"), "outputs": ("prediction", "prediction1")}
@@ -64,10 +62,15 @@ def cases(tmp_path_factory: pytest.TempPathFactory, image: np.ndarray) -> Iterat
     for name in ("average.keras", "unknown.h5", "newer.keras"):
         found.add(name, EXECUTOR, material(name), [image], **usual)
     for name in ("lambda.keras", "lambda.h5"):
-        sha = lambda_sha(tmp_path_factory.mktemp("lambda"), name)
+        sha = allowed_sha(tmp_path_factory.mktemp("lambda"), name)
         found.add(name, EXECUTOR, material(name), [image], **{**usual, "allowed": [sha]})
         found.add(f"changed {name}", EXECUTOR, material(name), [image], **usual)
+    sha = allowed_sha(tmp_path_factory.mktemp("custom"), "custom.h5")
+    found.add("custom", EXECUTOR, material("custom.h5"), [image], **{**usual, "allowed": [sha]})
     found.add("axes", EXECUTOR, material("pair.keras"), [image[None], image], **PAIR, **usual)
+    for weights, suffix in (("keras_v3", "keras"), ("keras_hdf5", "h5")):
+        path = material(f"{stem(USUAL[0])}.{suffix}")
+        found.add(f"blur {weights}", EXECUTOR, path, [core_run().raw], **usual)
     found.start()
     yield found
     found.end()
@@ -83,7 +86,7 @@ def package_with(folder: Path, name: str, file: Path | None = None) -> ModelPack
     return biozoo.open(set_weights(made, format_of(name), file or material(name)))
 
 
-def lambda_sha(folder: Path, name: str) -> str:
+def allowed_sha(folder: Path, name: str) -> str:
     (item,) = code_items(package_with(folder / "p", name))
     return item.sha256
 
@@ -92,7 +95,7 @@ def load(package: ModelPackage, weights: str = "keras_v3") -> KerasBackend:
     return KerasBackend.open(package, weights, device="cpu", threads=1)
 
 
-# --------------------------------------------------------------------------------------- contract
+# ---------------------------------------------------------------------------------------- backend
 
 
 @pytest.fixture(scope="module")
@@ -104,31 +107,15 @@ def kept() -> Iterator[KeptBackends]:
 
 @pytest.fixture(scope="module")
 def blur(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = make_package(tmp_path_factory.mktemp("blur") / "tiny", axes="byxc")
+    folder = tmp_path_factory.mktemp("blur") / "tiny"
+    made = make_package(folder, axes="bzyxc", out_channels=2)
     return add_keras(made, "keras_v3", "keras_hdf5")
 
 
-class TestKeepsTheContract(BackendContract):
-    """The contract of every backend; one process per number of threads serves all its tests."""
-
-    @pytest.fixture(autouse=True)
-    def _keep(self, kept: KeptBackends) -> None:
-        self.kept = kept
-
-    @pytest.fixture
-    def backend_class(self) -> type[KerasBackend]:
-        return KerasBackend
-
-    @pytest.fixture
-    def package(self, blur: Path) -> ModelPackage:
-        return biozoo.open(blur)
-
-    def open(self, backend_class: type[Any], package: ModelPackage, **more: Any) -> Any:
-        return self.kept.open(backend_class, package, "keras_v3", **{"device": "cpu", **more})
-
-
 def test_what_ran_is_told(blur: Path, kept: KeptBackends) -> None:
-    backend = kept.open(KerasBackend, biozoo.open(blur), "keras_v3", device="cpu", threads=1)
+    package = biozoo.open(blur)
+    backend = kept.open(KerasBackend, package, "keras_hdf5", device="cpu", threads=1)
+    assert backend.info.weights_format == "keras_hdf5"
     assert backend.info.providers == ("torch engine", "cpu")
     assert backend.info.version.startswith(importlib.metadata.version("keras"))
     assert "torch" in backend.info.version
@@ -136,43 +123,24 @@ def test_what_ran_is_told(blur: Path, kept: KeptBackends) -> None:
     assert not {"keras", "tensorflow"} & set(sys.modules), "this program must not find it in itself"
 
 
-def test_an_hdf5_volume_is_reproduced(tmp_path: Path) -> None:
-    """Chosen, loaded, run and compared with the package's own tensors, as `zoo test` does."""
-    folder = make_package(tmp_path / "p", axes="bzyxc", out_channels=2)
-    report = reproduce(biozoo.open(add_keras(folder, "keras_hdf5")))
-    assert report.ok, str(report)
+def test_a_volume_is_reproduced(blur: Path, kept: KeptBackends) -> None:
+    """Selected, and equal to the package's own tensors, in both formats."""
+    package = biozoo.open(blur)
+    machine = Machine(libraries={"keras": "3.15.1", "torch": "2.14.1"})
+    for weights, threads in (("keras_v3", None), ("keras_hdf5", 1)):
+        chosen = select(package, machine, Wish(weights=weights), {"keras": KerasBackend})
+        assert (chosen.backend, chosen.device) == (KerasBackend, "cpu")
+        backend = kept.open(KerasBackend, package, weights, device="cpu", threads=threads)
+        assert backend.info.weights_format == weights
+        made = backend.run({"raw": np.load(blur / "test_raw.npy")})["prediction"]
+        expected = np.load(blur / "test_prediction.npy")
+        np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_bioimageio_core_gives_the_same(blur: Path, kept: KeptBackends, tmp_path: Path) -> None:
-    script = (
-        "import sys, numpy as np\n"
-        "from bioimageio.core import create_prediction_pipeline\n"
-        "from bioimageio.core.digest_spec import create_sample_for_model\n"
-        "from bioimageio.spec import load_description\n"
-        "rdf, raw, made = sys.argv[1:]\n"
-        "descr = load_description(rdf, perform_io_checks=False)\n"
-        "for weights in ('keras_v3', 'keras_hdf5'):\n"
-        "    sample = create_sample_for_model(descr, inputs={'raw': np.load(raw)})\n"
-        "    with create_prediction_pipeline(descr, weights_format=weights) as pipeline:\n"
-        "        found = pipeline.predict_sample_without_blocking(sample)\n"
-        "    np.save(f'{made}/{weights}.npy', found.members['prediction'].data.values)\n"
-    )
-    raw = np.random.default_rng(0).random((1, 24, 20, 1), np.float32)
-    np.save(tmp_path / "raw.npy", raw)
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(blur / "rdf.yaml"), str(tmp_path / "raw.npy"),
-         str(tmp_path)],
-        env=quiet_environment(HOME=str(tmp_path), BIOIMAGEIO_CACHE_PATH=str(tmp_path / "spec")),
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    backend = kept.open(KerasBackend, biozoo.open(blur), "keras_v3", device="cpu", threads=1)
-    ours = backend.run({"raw": raw})["prediction"]
-    for weights in ("keras_v3", "keras_hdf5"):
-        np.testing.assert_allclose(ours, np.load(tmp_path / f"{weights}.npy"), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("weights", ["keras_v3", "keras_hdf5"])
+def test_bioimageio_core_gives_the_same(weights: str, cases: Cases) -> None:
+    made = cases.told(f"blur {weights}").outputs[0]
+    np.testing.assert_allclose(made, core_run().output(weights), rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------- engines
@@ -333,11 +301,18 @@ def test_trusted_layers_run(name: str, tmp_path: Path, cases: Cases, image: np.n
     package = package_with(tmp_path / "p", name)
     consent.grant(package)
     request = KerasBackend.request(package, format_of(name), device="cpu", threads=1)
-    assert request.facts["allowed"] == [lambda_sha(tmp_path / "again", name)]
+    assert request.facts["allowed"] == [allowed_sha(tmp_path / "again", name)]
     assert request.code
     told = cases.told(name)
     assert told.error == ""
     np.testing.assert_allclose(told.outputs[0], image + 1)
+
+
+def test_a_class_that_is_not_installed_is_named(cases: Cases) -> None:
+    """Its code is no part of the file, so consent does not bring it."""
+    error = cases.told("custom").error
+    assert error.startswith("NotFitting")
+    assert "Doubled" in error
 
 
 @pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5"])
@@ -426,4 +401,33 @@ def test_the_line_that_says_what_happened() -> None:
     assert cause_of(ValueError(text)) == "Input 0 is incompatible"
     node = "{{function_node __wrapped__Conv2D_device_/job:localhost}} input depth must match [Op]"
     assert cause_of(ValueError(node)) == "input depth must match [Op]"
+    behind = (
+        "Model could not be read. Please ensure.\n\nException encountered: No class 'A'. Make sure"
+    )
+    assert cause_of(TypeError(behind)) == "No class 'A'"
     assert cause_of(ValueError()) == "ValueError"
+
+
+# --------------------------------------------------------------------------------------- contract
+
+
+class TestKeepsTheContract(BackendContract):
+    """The contract of every backend; one process per number of threads serves all its tests, and
+    that with one thread has the other format.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _keep(self, kept: KeptBackends) -> None:
+        self.kept = kept
+
+    @pytest.fixture
+    def backend_class(self) -> type[KerasBackend]:
+        return KerasBackend
+
+    @pytest.fixture
+    def package(self, blur: Path) -> ModelPackage:
+        return biozoo.open(blur)
+
+    def open(self, backend_class: type[Any], package: ModelPackage, **more: Any) -> Any:
+        weights = "keras_hdf5" if more.get("threads") == 1 else "keras_v3"
+        return self.kept.open(backend_class, package, weights, **{"device": "cpu", **more})

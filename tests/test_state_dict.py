@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from biozoo.errors import (
     UntrustedCodeError,
 )
 from biozoo.package import ModelPackage
+from biozoo_runners.base import Backend
 from biozoo_runners.devices import CudaDevice, Machine
 from biozoo_runners.isolated.executor import NotFitting
 from biozoo_runners.selection import Wish, select
@@ -54,16 +56,73 @@ def feed(package: ModelPackage) -> dict[str, Any]:
     return {"raw": np.load(package.root / "test_raw.npy")}
 
 
+class Lent:
+    """An open backend of several tests: leaving `with` does not close it."""
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+
+    def __enter__(self) -> Backend:
+        return self.backend
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@dataclass
+class Loan:
+    """A package, and its open backends by number of threads."""
+
+    package: ModelPackage
+    backends: dict[int | None, Backend] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loan]:
+    loan = Loan(package_of(tmp_path_factory.mktemp("contract") / "tiny", trusted=False))
+    yield loan
+    for backend in loan.backends.values():
+        backend.close()
+
+
 class TestStateDictBackend(BackendContract):
-    """The contract of every backend."""
+    """The contract of every backend. Importing torch in a process of its own takes seconds: tests
+    that only run share one for each number of threads.
+    """
+
+    afresh = False
 
     @pytest.fixture
     def backend_class(self) -> type[StateDictBackend]:
         return StateDictBackend
 
     @pytest.fixture
-    def package(self, tmp_path: Path) -> ModelPackage:
-        return package_of(tmp_path / "tiny")
+    def package(self, lent: Loan) -> ModelPackage:
+        self.lent = lent.backends
+        consent.grant(lent.package)  # in the zoo of this test
+        return lent.package
+
+    def open(self, backend_class: type[Backend], package: ModelPackage, **more: Any) -> Any:
+        if self.afresh or more.keys() - {"threads"}:
+            return super().open(backend_class, package, **more)
+        threads = more.get("threads")
+        if threads not in self.lent:
+            self.lent[threads] = super().open(backend_class, package, **more)
+        return Lent(self.lent[threads])
+
+    def test_closed_is_closed(self, backend_class: type[Backend], package: ModelPackage) -> None:
+        self.afresh = True
+        super().test_closed_is_closed(backend_class, package)
+
+    def test_a_card_that_is_not_there_is_an_error(
+        self, backend_class: type[Backend], package: ModelPackage
+    ) -> None:
+        """Also where torch cannot use it; said once."""
+        if torch.cuda.is_available():
+            pytest.skip("this machine has one")
+        with pytest.raises(DeviceError, match="Device 'cuda' cannot be used: ") as told:
+            self.open(backend_class, package, device="cuda")
+        assert str(told.value).count("cannot be used") == 1
 
 
 # ------------------------------------------------------------------------------------------ trust
@@ -149,15 +208,6 @@ def test_without_torch_it_says_what_to_install(
         load(package)
 
 
-def test_a_card_that_torch_cannot_use_is_an_error(tmp_path: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has one")
-    package = package_of(tmp_path / "tiny")
-    with pytest.raises(DeviceError, match="Device 'cuda' cannot be used: ") as told:
-        StateDictBackend.open(package, FORMAT, device="cuda")
-    assert str(told.value).count("cannot be used") == 1
-
-
 @pytest.mark.cuda
 def test_on_a_card_it_says_so(tmp_path: Path) -> None:
     package = package_of(tmp_path / "tiny")
@@ -231,6 +281,10 @@ def works(network: TorchCode) -> bool:
         ({"kwargs": {"depth": 3}}, r"does not take the arguments \(depth=3\).*'depth'"),
         ({"text": "def Blur(): return 5"}, r"made int and no torch\.nn\.Module"),
         ({"text": "import no_such_library"}, "imports 'no_such_library', which is not installed"),
+        (
+            {"text": None, "source": "no_such_library.nets", "callable": "UNet"},
+            "imports 'no_such_library', which is not installed",
+        ),
         ({"text": "from .other import Blur"}, "relative import"),
         ({"text": "def broken(:"}, r"invalid syntax \(network\.py, line 1\)"),
         ({"text": None, "source": "torch.nn", "callable": "Blur"}, r"torch\.nn was to give 'Blur'"),

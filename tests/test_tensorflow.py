@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -19,13 +18,14 @@ from biozoo.errors import BackendError, MissingDependencyError
 from biozoo.package import ModelPackage
 from biozoo_runners.devices import CudaDevice, Machine
 from biozoo_runners.saved_model import UnfitBundle, look_into, parse, unpack
+from biozoo_runners.selection import Wish, select
 from biozoo_runners.tensorflow import TensorFlowBackend
 from biozoo_runners.testing import BackendContract
-from biozoo_runners.testing import test_package as reproduce
+from core_run import core_run
 from executor_cases import Cases
 from kept_backends import KeptBackends
 from packages import make_package
-from weights_keras import add_keras, material, quiet_environment, set_weights
+from weights_keras import add_keras, material, set_weights
 
 if not importlib.util.find_spec("tensorflow") or not importlib.util.find_spec("keras"):
     pytest.skip("tensorflow is not installed", allow_module_level=True)
@@ -57,6 +57,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, image: np.ndarray) -> Iterat
         found.add(name, EXECUTOR, material(f"{name}.zip"), [image], max_bytes=LIMIT)
     found.add("channels", EXECUTOR, material("plain.zip"), [image.repeat(2, -1)], max_bytes=LIMIT)
     found.add("reads-file", EXECUTOR, material("reads-file.zip"), [image], max_bytes=LIMIT)
+    found.add("plain", EXECUTOR, material("plain.zip"), [core_run().raw], max_bytes=LIMIT)
     found.start()
     yield found
     found.end()
@@ -71,7 +72,7 @@ def load(package: ModelPackage) -> TensorFlowBackend:
     return TensorFlowBackend.open(package, FORMAT, device="cpu", threads=1)
 
 
-# --------------------------------------------------------------------------------------- contract
+# ---------------------------------------------------------------------------------------- backend
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +84,8 @@ def kept() -> Iterator[KeptBackends]:
 
 @pytest.fixture(scope="module")
 def blur(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = make_package(tmp_path_factory.mktemp("blur") / "tiny", axes="byxc")
-    return set_weights(made, FORMAT, material("plain.zip"))
-
-
-class TestKeepsTheContract(BackendContract):
-    """The contract of every backend; one process per number of threads serves all its tests."""
-
-    @pytest.fixture(autouse=True)
-    def _keep(self, kept: KeptBackends) -> None:
-        self.kept = kept
-
-    @pytest.fixture
-    def backend_class(self) -> type[TensorFlowBackend]:
-        return TensorFlowBackend
-
-    @pytest.fixture
-    def package(self, blur: Path) -> ModelPackage:
-        return biozoo.open(blur)
-
-    def open(self, backend_class: type[Any], package: ModelPackage, **more: Any) -> Any:
-        return self.kept.open(backend_class, package, FORMAT, **{"device": "cpu", **more})
+    folder = tmp_path_factory.mktemp("blur") / "tiny"
+    return add_keras(make_package(folder, axes="bzyxc", out_channels=2), FORMAT)
 
 
 def test_what_ran_is_told(blur: Path, kept: KeptBackends) -> None:
@@ -114,46 +96,20 @@ def test_what_ran_is_told(blur: Path, kept: KeptBackends) -> None:
     assert "tensorflow" not in sys.modules, "this program must not find it in itself"
 
 
-def test_a_volume_is_reproduced(tmp_path: Path) -> None:
-    """Chosen, loaded, run and compared with the package's own tensors, as `zoo test` does."""
-    folder = make_package(tmp_path / "p", axes="bzyxc", out_channels=2)
-    report = reproduce(biozoo.open(add_keras(folder, FORMAT)))
-    assert report.ok, str(report)
+def test_a_volume_is_reproduced(blur: Path, kept: KeptBackends) -> None:
+    """Selected, and equal to the package's own tensors."""
+    package = biozoo.open(blur)
+    machine = Machine(libraries={"tensorflow-cpu": "2.21"})
+    chosen = select(package, machine, Wish(weights=FORMAT), {"tensorflow": TensorFlowBackend})
+    assert (chosen.backend, chosen.device) == (TensorFlowBackend, "cpu")
+    backend = kept.open(TensorFlowBackend, package, FORMAT, device="cpu", threads=1)
+    made = backend.run({"raw": np.load(blur / "test_raw.npy")})["prediction"]
+    np.testing.assert_allclose(made, np.load(blur / "test_prediction.npy"), rtol=1e-5, atol=1e-6)
 
 
-def test_bioimageio_core_gives_the_same(blur: Path, kept: KeptBackends, tmp_path: Path) -> None:
-    script = (
-        "import sys, numpy as np\n"
-        "from bioimageio.core import create_prediction_pipeline\n"
-        "from bioimageio.core.digest_spec import create_sample_for_model\n"
-        "from bioimageio.spec import load_description\n"
-        "rdf, raw, made, weights = sys.argv[1:]\n"
-        "descr = load_description(rdf, perform_io_checks=False)\n"
-        "sample = create_sample_for_model(descr, inputs={'raw': np.load(raw)})\n"
-        "with create_prediction_pipeline(descr, weights_format=weights) as pipeline:\n"
-        "    found = pipeline.predict_sample_without_blocking(sample)\n"
-        "np.save(made, found.members['prediction'].data.values)\n"
-    )
-    raw = np.random.default_rng(0).random((1, 24, 20, 1), np.float32)
-    np.save(tmp_path / "raw.npy", raw)
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(blur / "rdf.yaml"), str(tmp_path / "raw.npy"),
-         str(tmp_path / "made.npy"), FORMAT],
-        env=quiet_environment(
-            HOME=str(tmp_path),
-            BIOIMAGEIO_CACHE_PATH=str(tmp_path / "spec"),
-            KERAS_BACKEND="tensorflow",
-        ),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    backend = kept.open(TensorFlowBackend, biozoo.open(blur), FORMAT, device="cpu", threads=1)
-    ours = backend.run({"raw": raw})["prediction"]
-    np.testing.assert_allclose(ours, np.load(tmp_path / "made.npy"), rtol=1e-5, atol=1e-6)
+def test_bioimageio_core_gives_the_same(cases: Cases) -> None:
+    expected = core_run().output(FORMAT)
+    np.testing.assert_allclose(cases.told("plain").outputs[0], expected, rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------- tensors
@@ -390,3 +346,25 @@ def test_without_tensorflow_the_message_says_how_to_get_it(
     monkeypatch.setattr(importlib.metadata, "version", absent)
     with pytest.raises(MissingDependencyError, match=r"tensorflow.*\[tensorflow\]"):
         load(package)
+
+
+# --------------------------------------------------------------------------------------- contract
+
+
+class TestKeepsTheContract(BackendContract):
+    """The contract of every backend; one process per number of threads serves all its tests."""
+
+    @pytest.fixture(autouse=True)
+    def _keep(self, kept: KeptBackends) -> None:
+        self.kept = kept
+
+    @pytest.fixture
+    def backend_class(self) -> type[TensorFlowBackend]:
+        return TensorFlowBackend
+
+    @pytest.fixture
+    def package(self, blur: Path) -> ModelPackage:
+        return biozoo.open(blur)
+
+    def open(self, backend_class: type[Any], package: ModelPackage, **more: Any) -> Any:
+        return self.kept.open(backend_class, package, FORMAT, **{"device": "cpu", **more})

@@ -306,7 +306,9 @@ def test_results_are_those_of_torch_itself(tmp_path: Path, dims: int, traced: bo
     example = (torch.rand(1, 1, *[12] * dims),) if traced else ()
     path = save_torchscript(network, tmp_path / "net.pt", example=example)
     with opened(path, tmp_path) as backend:
-        assert ("channels_last" in backend.info.providers) == (dims == 2)
+        assert backend.info.providers[1:] == (
+            ("channels_last",) if dims == 2 else ("prepacked for oneDNN",)
+        )
         for size in (12, 17, 12):
             image = torch.rand(2, 1, *[size] * dims)
             with torch.no_grad():
@@ -321,6 +323,74 @@ def test_code_that_looks_at_the_layout_keeps_its_own(tmp_path: Path) -> None:
         with opened(network.eval(), tmp_path) as backend:
             assert "channels_last" not in backend.info.providers
             backend.run({"x": image})
+
+
+class Squeeze(torch.nn.Module):
+    """What 3D networks are made of: skips, strides, groups, transposed and squeezed parts."""
+
+    def __init__(self, norm: Any, act: Any) -> None:
+        super().__init__()
+        self.first, self.norm, self.act = torch.nn.Conv3d(1, 16, 3, padding=1), norm(16), act
+        self.wide = torch.nn.Conv3d(16, 16, 3, padding=2, dilation=2, groups=16)
+        self.down = torch.nn.Conv3d(16, 24, (1, 3, 3), stride=2, padding=(0, 1, 1), bias=False)
+        self.up = torch.nn.ConvTranspose3d(24, 16, 2, stride=2)
+        self.weigh = torch.nn.Linear(16, 16)
+        self.last = torch.nn.Conv3d(32, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.act(self.norm(self.first(x)))
+        a = self.wide(a) + a
+        b = self.up(self.act(self.down(a)))
+        weight = torch.sigmoid(self.weigh(b.mean((2, 3, 4)))).view(b.shape[0], 16, 1, 1, 1)
+        return torch.softmax(self.last(torch.cat([a, b * weight], 1)), 1)
+
+
+@pytest.mark.parametrize(
+    ("norm", "act"),
+    [
+        (torch.nn.BatchNorm3d, torch.nn.ReLU(inplace=True)),
+        (torch.nn.InstanceNorm3d, torch.nn.LeakyReLU(0.1)),
+        (lambda n: torch.nn.GroupNorm(4, n), torch.nn.SiLU()),
+    ],
+    ids=["batch", "instance", "group"],
+)
+def test_prepacked_networks_compute_the_same(tmp_path: Path, norm: Any, act: Any) -> None:
+    torch.manual_seed(0)
+    network = Squeeze(norm, act)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm3d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.01, 2)
+    network = network.eval()
+    with opened(network, tmp_path) as backend:
+        assert "prepacked for oneDNN" in backend.info.providers
+        for size in ((1, 1, 8, 16, 12), (2, 1, 4, 8, 20), (1, 1, 8, 16, 12)):
+            image = torch.randn(size)
+            given = image.numpy().copy()
+            with torch.no_grad():
+                expected = network(image.clone()).numpy()
+            np.testing.assert_allclose(backend.run({"x": given})["y"], expected, atol=2e-6)
+            np.testing.assert_array_equal(given, image.numpy())
+
+
+class Counting(torch.nn.Module):
+    """A network with a memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv3d(1, 1, 1)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.conv(x) * 0 + self.calls
+
+
+def test_code_that_cannot_be_prepacked_runs_as_it_is(tmp_path: Path) -> None:
+    with opened(Counting(), tmp_path) as backend:
+        assert len(backend.info.providers) == 1
+        image = np.ones((1, 1, 2, 2, 2), np.float32)
+        assert [backend.run({"x": image})["y"].max() for _ in range(3)] == [1, 2, 3]
 
 
 def test_it_is_in_evaluation_mode_without_gradients(tmp_path: Path) -> None:

@@ -576,6 +576,31 @@ def test_a_source_cannot_fool_the_terminal(coded: Path) -> None:
     assert "; import os" in listed
 
 
+def test_letters_that_pass_for_others_are_told(coded: Path) -> None:
+    """In names and in the source; writings that look otherwise are nobody's trick."""
+    weights = read_rdf(coded)["weights"]
+    (coded / "n\u0435t.py").write_text("# \u6838, 3 \xb5m, Z\xfcrich\n\u0435val = 1\n", "utf-8")
+    weights["pytorch_state_dict"]["architecture"] |= {
+        "source": "n\u0435t.py",
+        "sha256": sha256(coded / "n\u0435t.py"),
+    }
+    change_rdf(coded, weights=weights)
+    shown = zoo("trust", coded, "--yes").output
+    assert "CYRILLIC SMALL LETTER IE" in shown
+    assert "can pass for plain ones: line 2\n" in shown
+
+
+def test_what_was_allowed_is_taken_back_also_without_the_model(coded: Path) -> None:
+    zoo("trust", coded, "--yes")
+    package = biozoo.open(coded)
+    coded.rename(coded.with_name("elsewhere"))
+    zoo("trust", coded, "--withdraw", code=2)
+    assert "may no longer run" in zoo("trust", "coded", "--withdraw").output
+    zoo("trust", "coded", "--withdraw", code=2)
+    coded.with_name("elsewhere").rename(coded)
+    assert not is_trusted(package)
+
+
 def test_lines_are_cut_for_a_terminal_so_that_none_passes_for_another() -> None:
     from biozoo_ui.cli.listing import listing
 

@@ -37,7 +37,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from packages import tiny_png, write_rdf
+from packages import tiny_png
 
 WEIGHTS = "weights.pt"
 #: As far as the network looks where the description declares no halo.
@@ -77,7 +77,8 @@ def build(descr: Any, folder: Path, *, strict: bool = True, seed: int = 0) -> Tw
     (folder / "README.md").write_text("# Twin\n\nMade for tests.\n")
     (folder / "cover.png").write_bytes(tiny_png())
     np.save(folder / "tensor.npy", np.zeros(1, np.float32))
-    write_rdf(folder, _rdf(descr, folder))
+    text = yaml.dump(_rdf(descr, folder), Dumper=yaml.CSafeDumper, sort_keys=False)
+    (folder / "rdf.yaml").write_text(text)
     return Twin(folder, descr, network.context, haloed=network.haloed)
 
 
@@ -104,7 +105,7 @@ def _rdf(descr: Any, folder: Path) -> dict[str, Any]:
         "covers": [{"source": "cover.png"}],
         "weights": {"torchscript": {**_file(folder, WEIGHTS), "pytorch_version": version}},
     }
-    return dict(yaml.safe_load(yaml.safe_dump(rdf)))
+    return rdf
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:
@@ -234,9 +235,13 @@ class _Network:
         self._sizes(tensor, name, [str(a.id) for a in space])
         self._dtype(tensor, name)
 
+    def _spreads(self, tensor: Any) -> bool:
+        """Whether channels are made of one: hundreds of convolutions would take minutes."""
+        return _channels(tensor) > 32 or {a.type for a in tensor.axes} == {"batch", "channel"}
+
     def _convolve(self, tensor: Any, name: str, space: list[str]) -> None:
         """The convolution: batch, channel and the source's other axes."""
-        counts = [_channels(t) for t in (tensor, self.source)]
+        counts = [1 if self._spreads(tensor) else _channels(tensor), _channels(self.source)]
         reach = [self.context[a] for a in space]
         window = [3 if r else 1 for r in reach]
         dilation = [max(r, 1) for r in reach]
@@ -261,23 +266,28 @@ class _Network:
         for a in [a for a in have if a not in wanted]:  # batch or channel, of one
             line(f"{name} = {name}.squeeze({have.index(a)})")
             have.remove(a)
-        for a, axis in wanted.items():
-            if axis.type in ("batch", "channel"):
-                continue
-            count = f"{name}_{len(have)}_{a}"
-            line(f"{count} = {self._count(axis)}")
-            if a in have:
-                k = have.index(a)
-                line(f"if {name}.size({k}) != {count}:")
-                line(f"    {count}_from = {self._from(axis, count, f'{name}.size({k})')}")
-                line(f"    {name} = {name}.index_select({k}, {count}_from)")
-            else:
-                factors = self.rng.integers(32, 97, 64) / 64.0  # repeated for more than 64
-                self.weights[f"{count}_factors"] = factors
-                line(f"{count}_at = torch.arange({count}) % 64")
-                line(f"{name} = {name}.unsqueeze(-1) * self.{count}_factors[{count}_at]")
-                have.append(a)
-        line(f"{name} = {name}.permute({[have.index(a) for a in wanted]}).contiguous()")
+        if self._spreads(tensor):
+            self._spread(name, "channel", have.index("channel"), _channels(tensor))
+        for a in [a for a in space if a in wanted]:
+            k, count = have.index(a), f"{name}_{a}"
+            line(f"{count} = {self._count(wanted[a])}")
+            line(f"if {name}.size({k}) != {count}:")
+            line(f"    {count}_from = {self._from(wanted[a], count, f'{name}.size({k})')}")
+            line(f"    {name} = {name}.index_select({k}, {count}_from)")
+        for a in [a for a in wanted if a not in have]:
+            line(f"{name} = {name}.unsqueeze(0)")
+            have.insert(0, a)
+            self._spread(name, a, 0, self._count(wanted[a]))
+        line(f"{name} = {name}.permute({[have.index(a) for a in wanted]})")
+
+    def _spread(self, name: str, axis: str, place: int, count: int | str) -> None:
+        """Code that makes an axis of one as long as it should be, each index with its factor."""
+        self.weights[f"{name}_{axis}_factors"] = self.rng.integers(32, 97, 64) / 64.0
+        self.lines += [
+            f"{name}_{axis}_at = torch.arange({count}) % 64",  # repeated for more than 64
+            f"{name}_{axis}_by = self.{name}_{axis}_factors[{name}_{axis}_at]",
+            f"{name} = {name} * {name}_{axis}_by.view([-1] + [1] * ({name}.dim() - {place} - 1))",
+        ]
 
     def _count(self, axis: Any) -> str:
         """Code for an output axis' size."""
@@ -370,6 +380,8 @@ def sizes_of(descr: Any, halo: Mapping[str, int]) -> Sizes:
             continue
         whole[str(tensor.id)], awkward[str(tensor.id)] = {}, {}
         grow = _grown(tensor)
+        fixed = [n for a in tensor.axes if isinstance(n := getattr(a, "size", None), int)]
+        light = prod(fixed) * max(map(_channels, descr.outputs)) < 5_000_000
         for axis in tensor.axes:
             a, size = str(axis.id), getattr(axis, "size", None)
             if axis.type == "batch":
@@ -378,7 +390,7 @@ def sizes_of(descr: Any, halo: Mapping[str, int]) -> Sizes:
                 fits = large = _channels(tensor)
             elif isinstance(size, int):
                 fits, inner = size, size - 2 * halo.get(a, 0)
-                large = size + (inner * 3 // 8 | 1 if a in grow else 0)
+                large = size + (inner * 3 // (8 if light else 100) | 1 if a in grow else 0)
             elif hasattr(size, "step"):
                 tile[a], fits, large = _free(size.min, size.step, halo.get(a, 0), a in grow)
             else:  # as the axis it refers to

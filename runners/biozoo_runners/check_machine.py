@@ -133,6 +133,11 @@ def description(package: ModelPackage) -> CheckItem:
         return CheckItem("format", "no", exc.message, todo, facts=facts)
     current = ".".join(str(descr.format_version).split(".")[:2])
     read_as = "" if declared.startswith(f"{current}.") else f", read as {current}"
+    if package.mended:
+        return CheckItem(
+            "format", "note", f"bioimage.io {declared}{read_as}, with faults that were mended",
+            "Nothing to do; tell its author.", package.mended, facts,
+        )  # fmt: skip
     return CheckItem("format", "yes", f"bioimage.io {declared}{read_as}, valid", facts=facts)
 
 

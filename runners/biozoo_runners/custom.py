@@ -189,6 +189,11 @@ class CustomCode:
                 f"Model '{self._model}': its {what} was given a tensor of shape {x.shape} and "
                 f"returned {got}. A custom step keeps the shape; ask the package's author."
             )
+        if made[0].dtype.kind not in "biuf":  # its process says what it likes
+            raise BackendError(
+                f"Model '{self._model}': its {what} returned an array of {made[0].dtype} and not "
+                "of real numbers. Ask the package's author."
+            )
         return made[0]
 
     def close(self) -> None:
@@ -198,9 +203,9 @@ class CustomCode:
     def _told(self, error: BackendError, what: str, doing: str) -> BackendError | OutOfMemoryError:
         kind, text = getattr(error, "kind", ""), getattr(error, "text", "")
         if kind == "NotFitting":
+            ask = "" if "ask its author" in text else " Ask the package's author."
             return BackendError(
-                f"Model '{self._model}' failed to {doing} its {what}: {text}. Ask the package's "
-                "author."
+                f"Model '{self._model}' failed to {doing} its {what}: {text.rstrip('.')}.{ask}"
             )
         if kind in ("MemoryError", "OutOfMemoryError"):
             return OutOfMemoryError(

@@ -13,7 +13,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def resident(status: Path = _STATUS) -> tuple[int, int]:
-    """Resident bytes of this process now, and the most since it began; some 0.05 ms.
+    """Resident bytes of this process now, and the most since it began; some 0.1 ms.
 
     On Linux from VmRSS and VmHWM: unlike ``ru_maxrss``, VmHWM does not inherit the size of the
     program that started this one.

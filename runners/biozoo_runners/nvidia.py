@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CudaDevice", "Nvidia", "look", "used_by_process"]
+__all__ = ["CudaDevice", "Nvidia", "look"]
 
 #: Number of the maker NVIDIA on the PCI bus, and how classes of display devices begin.
 _MAKER, _DISPLAY = "0x10de", "0x03"
@@ -120,25 +120,6 @@ def look(
         listed=cards,
         visible=env.get("CUDA_VISIBLE_DEVICES"),
     )
-
-
-def used_by_process(pid: int, *, run: Run | None = None, program: str | None = None) -> int | None:
-    """Bytes that a process holds on all cards now, as the driver counts them; None where unknown.
-
-    In a container the driver may know the process by another number; then nothing is found.
-    """
-    program = program or shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    fields = ["--query-compute-apps=pid,used_gpu_memory", "--format=csv,noheader,nounits"]
-    try:
-        answer = (run or _run)([program, *fields])
-    except (OSError, subprocess.SubprocessError):
-        return None
-    rows = (line.split(",") for line in answer.stdout.splitlines())
-    mine = [r[1].strip() for r in rows if len(r) == 2 and r[0].strip() == str(pid)]
-    mebibytes = [int(n) for n in mine if n.isdigit()]
-    return sum(mebibytes) * 2**20 if mebibytes else None
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -49,6 +49,9 @@ _SHAPE_WORK = frozenset(
     )
 )  # fmt: skip
 
+#: How ONNX Runtime begins to tell what CUDA, cuDNN or cuBLAS answered.
+_CARD_WORDS = r"(CU\w+ failure|CUDA_PATH is set|cudaSetDevice)[^\n;]*"
+
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 
 
@@ -99,7 +102,7 @@ def open_session(
             str(path), sess_options=options, providers=_providers(device), enable_fallback=0
         )
     except Exception as exc:
-        if is_cuda(device) and (error := device_error(device, exc)) is not None:
+        if is_cuda(device) and (error := device_error(device, exc, loading=True)) is not None:
             raise error from exc
         raise framework_error(
             exc,
@@ -118,20 +121,22 @@ def open_session(
     return session, (*clash, *_check_nodes(session, device))
 
 
-def device_error(device: str, error: Exception) -> DeviceError | None:
-    """The card's failure in an exception of ONNX Runtime; None where it is about something else."""
-    text = str(error)
+def device_error(device: str, error: Exception, *, loading: bool = False) -> DeviceError | None:
+    """The card's failure in an exception of ONNX Runtime; None where it is about something else.
+
+    While `loading`, a card that is not there is the cause whatever the exception says.
+    """
     if ran_out_of_memory(error):
         return None
-    found = re.search(r"(CUDA failure|CUDNN failure|CUBLAS failure|CUDA_PATH is set|cudaSetDevice)"
-                      r"[^\n;]*", text)  # fmt: skip
-    if found is None:
+    said = re.search(_CARD_WORDS, str(error))
+    if said is None and not loading:
         return None
     machine = detect()
     why, todo = no_such_card(machine, cuda_index(device))
     why = why or driver_too_old(machine, "onnxruntime-gpu")
-    why = why or f"CUDA failed. ONNX Runtime says {found.group().strip()[:300]}"
-    return DeviceError(device=device, why=why, hint=todo)
+    if not why and said is not None:
+        why = f"CUDA failed. ONNX Runtime says {said.group().strip()[:300]}"
+    return DeviceError(device=device, why=why, hint=todo) if why else None
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, Any]]]:

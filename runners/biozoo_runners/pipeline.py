@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,6 +24,7 @@ from .prepare import Channel, Fitting, as_image, fit
 from .program import program_of
 from .report import Asked, RunReport
 from .rescale import rescale, scale_text
+from .result import Progress, Result, main_of
 from .retile import Tiles
 from .run import run_items
 from .steps_external import count_objects
@@ -42,70 +43,16 @@ if TYPE_CHECKING:
 
     Images = ImageLike | Mapping[str, ImageLike]
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is: `done` of `total` tiles; `stage` says what is being done."""
-
-    done: int
-    total: int
-    stage: str
-
-
-class Result(Mapping[str, "xr.DataArray"]):
-    """Output tensors by id, plus "labels" where the package says how to make objects.
-
-    Each array's dims are those of the output, without the model's batch axis, plus the image's
-    axes that the model lacks (then in the order of OME); coordinate "channel" holds the output's
-    channel names, attrs "pixel_size" and "unit" are the image's, scaled where the output is.
-    """
-
-    def __init__(
-        self,
-        tensors: Mapping[str, xr.DataArray],
-        report: RunReport,
-        label_images: Sequence[str] = (),
-    ) -> None:
-        """`label_images`: ids of the results that hold numbers of objects."""
-        self._tensors = dict(tensors)
-        self.report = report
-        self.label_images = tuple(label_images)
-
-    def __getitem__(self, tensor: str) -> xr.DataArray:
-        return self._tensors[tensor]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-    def __repr__(self) -> str:
-        return f"Result({', '.join(f'{i} {dict(a.sizes)}' for i, a in self.items())})"
-
-    @property
-    def main(self) -> xr.DataArray:
-        """The labels where there are any, else the only output.
-
-        Raises
-        ------
-        UsageError
-            If there are several outputs, and none or several are labels.
-        """
-        main = main_of(tuple(self), self.label_images)
-        if main is None:
-            raise UsageError(
-                f"The model has {len(self)} outputs: {', '.join(self)}. Name the one you want; on "
-                "the command line give a folder: -o FOLDER."
-            )
-        return self[main]
-
-
-def main_of(results: Sequence[str], label_images: Sequence[str]) -> str | None:
-    """Which result one file gets: "labels", the only image of labels, the only one; None: none."""
-    if "labels" in results:
-        return "labels"
-    return next((ids[0] for ids in (label_images, results) if len(ids) == 1), None)
+__all__ = [
+    "Progress",
+    "Result",
+    "Runner",
+    "images_of",
+    "known_backends",
+    "load",
+    "main_of",
+    "plan_notes",
+]
 
 
 class Runner:

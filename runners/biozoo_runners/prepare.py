@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biozoo.axes import CANONICAL, letters
+from biozoo.axes import CANONICAL, IDS, LETTERS, letters
 from biozoo.errors import AxesError, ChannelChoiceError, ImageMismatchError, UsageError
 
-from .images.base import Image
+from .images.base import Image, describe
 from .sizes import ModelGeometry, TensorGeometry
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ class Fitting:
 
 
 def as_image(source: ImageLike, axes: str | Sequence[str] | None = None) -> Image:
-    """An `Image` of a path, an array (with `axes`), a DataArray, or an `Image`."""
+    """An `Image` of a path, an array (with `axes`), a DataArray, or an `Image`.
+
+    A DataArray may have axes outside the vocabulary of images; `fit` looks whether the model does.
+    """
     if isinstance(source, Image):
         if axes is not None:
             raise UsageError("Axes were given for an opened image. Open it with these axes.")
@@ -112,7 +115,18 @@ def as_image(source: ImageLike, axes: str | Sequence[str] | None = None) -> Imag
         from .images import open_image
 
         return open_image(source, axes=axes)
-    return Image.from_array(source, axes)
+    dims = [str(d) for d in getattr(source, "dims", ())]
+    if axes is not None or all(d in IDS or d.lower() in LETTERS for d in dims):
+        return Image.from_array(source, axes)
+    return describe(  # axes called as a model calls its own, "object" and "point"
+        path=None,
+        name=str(getattr(source, "name", None) or ""),
+        axes=tuple(LETTERS.get(d.lower(), d) for d in dims),
+        given=None,
+        shape=source.shape,
+        dtype=source.dtype,
+        reader=np.asarray(source).__getitem__,
+    )
 
 
 def fit(
@@ -204,6 +218,12 @@ def _fit_one(tensor: TensorGeometry, image: Image, channel: Channel | None) -> F
                 f"{', '.join(image.axes)} ({_shape(image)}), so '{a.id}' is missing. Give an image "
                 f"with this axis.{rename}"
             )
+    if extra := [a for a in image.axes if a not in IDS and a not in tensor.dims]:
+        raise ImageMismatchError(
+            f"{_who(image)} has an axis '{extra[0]}', which input '{tensor.id}' does not have; its "
+            f"axes are {', '.join(tensor.dims)}. Take one position along '{extra[0]}', or rename "
+            "it."
+        )
     if empty := [a for a, n in image.sizes.items() if n == 0]:
         raise ImageMismatchError(f"{_who(image)} has no pixels along '{empty[0]}'.")
     loops = {

@@ -154,14 +154,10 @@ class RunReport:
 
     def _memory(self) -> str:
         """Peaks by where they are."""
-        told = [
-            f"{size_text(self.peak_memory)} of this process, {size_text(self.added_memory)} of "
-            "them by this run"
-            if self.added_memory
-            else f"{size_text(self.peak_memory)} of this process"
-        ]
+        added = f" (this run added {size_text(self.added_memory)})" if self.added_memory else ""
+        told = [f"{size_text(self.peak_memory)} in this process{added}"]
         if self.child_memory:
-            told.append(f"{size_text(self.child_memory)} of its child process")
+            told.append(f"{size_text(self.child_memory)} in its child process")
         if self.device_memory is not None:
             told.append(f"{size_text(self.device_memory)} on {self.ran.device}")
         elif self.ran.device != "cpu":

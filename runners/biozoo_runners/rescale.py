@@ -43,7 +43,7 @@ Scale = float | str | Mapping[str, float]
 #: The axes that a single factor is for. A stack's planes are rescaled only where z is named.
 PLANE = ("y", "x")
 
-SMALLEST, LARGEST = 0.01, 100.0
+SMALLEST, LARGEST = 1 / 32, 32.0
 
 _METRES = {
     "meter": 1.0, "decimeter": 1e-1, "centimeter": 1e-2, "millimeter": 1e-3, "micrometer": 1e-6,
@@ -172,7 +172,7 @@ def read_scale(scale: Scale) -> float | str | dict[str, float]:
     Raises
     ------
     UsageError
-        For anything else, and for factors outside 0.01 to 100.
+        For anything else, and for factors outside 1/32 to 32.
     """
     how = "Write a factor such as 0.5 or 2, one per axis as y=0.5,x=0.5, or auto."
     if isinstance(scale, str):

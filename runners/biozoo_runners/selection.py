@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from biozoo.code import has_layer_code
 from biozoo.consent import refusal, typed
-from biozoo.errors import BiozooError, DeviceError, NoBackendError, UsageError
+from biozoo.errors import (
+    BiozooError,
+    DeviceError,
+    NoBackendError,
+    OutOfMemoryError,
+    UsageError,
+)
 
 from .base import Availability, Backend
 from .devices import Machine, cuda_index, is_cuda, no_such_card, parse_device, why_no_cuda
@@ -202,6 +208,8 @@ def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple
     ------
     DeviceError
         The asked device would not be used. With ``auto`` the CPU is taken instead.
+    OutOfMemoryError
+        The weights do not fit in the device's memory; with ``auto`` as above.
     BackendError
         The weights cannot be loaded.
     """
@@ -212,10 +220,12 @@ def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple
 
     try:
         return load(chosen.device), chosen.why
-    except DeviceError as exc:
+    except (DeviceError, OutOfMemoryError) as exc:
         if parse_device(wish.device) != "auto" or chosen.device == "cpu":
             raise
-        return load("cpu"), f"auto took the CPU: {exc}"
+        why = f"auto took the CPU: {exc}"
+    # Only here: the exception keeps alive what was loaded on the card.
+    return load("cpu"), why
 
 
 def _rank(weights: str) -> tuple[int, str]:

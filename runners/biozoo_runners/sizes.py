@@ -245,8 +245,10 @@ def geometry(descr: ModelDescr) -> ModelGeometry:
 
     Many fixed-size models give their outputs as plain numbers too. An output axis of fixed size
     counts as a reference to the input axis of the same id where exactly one input has it and both
-    are of one kind and one extent (size * scale); otherwise it is unrelated to the input, and such
-    a model runs in one tile.
+    are of one kind and one extent (size * scale). Where no scale is declared for the output, and
+    it has a whole number of pixels per pixel of the input along every axis, it is the same field
+    enlarged (super-resolution; a smaller output might be a part of it instead). Otherwise it is
+    unrelated to the input, and such a model runs in one tile.
     """
     from bioimageio.spec.model import v0_5
 
@@ -296,17 +298,22 @@ def geometry(descr: ModelDescr) -> ModelGeometry:
 
 def _relate_fixed(output: TensorGeometry, inputs: tuple[TensorGeometry, ...]) -> TensorGeometry:
     """The output with fixed axes that plainly mirror an input axis made references to it."""
-
-    def relate(a: AxisGeometry) -> AxisGeometry:
-        found = [(t, b) for t in inputs for b in t.axes if b.id == a.id]
-        if not isinstance(a.size, FixedSize) or a.kind in ("batch", "channel") or len(found) != 1:
-            return a
+    mirrored: dict[str, AxisGeometry] = {}
+    enlarged: dict[str, AxisGeometry | None] = {}
+    for a in output.axes:
+        found = [(t, b) for t in inputs for b in t.axes if (b.id, b.kind) == (a.id, a.kind)]
+        if a.kind in ("batch", "channel") or not isinstance(a.size, FixedSize) or len(found) != 1:
+            continue
         t, b = found[0]
-        mirrors = (
-            b.kind == a.kind
-            and isinstance(b.size, FixedSize)
-            and b.size.size * scale_ratio(b.scale, a.scale) == a.size.size
-        )
-        return replace(a, size=SizeReference(t.id, b.id)) if mirrors else a
-
-    return replace(output, axes=tuple(map(relate, output.axes)))
+        if not isinstance(b.size, FixedSize):
+            continue
+        if b.size.size * scale_ratio(b.scale, a.scale) == a.size.size:
+            mirrored[a.id] = replace(a, size=SizeReference(t.id, b.id))
+        times, rest = divmod(a.size.size, b.size.size)
+        undeclared = a.scale == 1 and a.unit is None
+        fits = times >= 1 and not rest and undeclared and a.kind == "space"
+        scale = b.scale / max(times, 1)
+        enlarged[a.id] = replace(a, size=SizeReference(t.id, b.id), scale=scale) if fits else None
+    if len(mirrored) < len(enlarged) and all(enlarged.values()):
+        mirrored = {i: a for i, a in enlarged.items() if a is not None}
+    return replace(output, axes=tuple(mirrored.get(a.id, a) for a in output.axes))

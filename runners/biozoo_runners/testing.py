@@ -116,6 +116,7 @@ def test_package(  # its name is for people; pytest is told below that it is no 
     package: ModelPackage | str | Path,
     weights: str | None = None,
     device: str = "cpu",
+    backend: str | None = None,
 ) -> TestReport:
     """Reproduce a package's test tensors.
 
@@ -125,6 +126,8 @@ def test_package(  # its name is for people; pytest is told below that it is no 
         One weights format; None tests all that run here, and says why others do not.
     device
         "cpu" gives the same numbers everywhere; "cuda" or "auto" test what a run would use.
+    backend
+        What executes them; None takes the first that can.
 
     Raises
     ------
@@ -135,17 +138,22 @@ def test_package(  # its name is for people; pytest is told below that it is no 
     """
     import biozoo
 
-    from .pipeline import load
+    from .pipeline import known_backends, load
 
     if isinstance(package, str | Path):
         package = biozoo.open(package)
     formats: tuple[str, ...] = package.summary.weights if weights is None else (weights,)
+    if backend is not None and weights is None:  # of all formats, those that it runs
+        runs = {b.name: b.weights_formats for b in known_backends()[0].values()}
+        formats = tuple(f for f in formats if f in runs.get(backend, ())) or formats
     results = []
     for name in formats:
         try:
-            runner = load(package, device=device, weights=name)
+            runner = load(package, device=device, weights=name, backend=backend)
         except NoBackendError as exc:
-            results.append(FormatResult(name, fault=exc.reasons.get(name, "no backend for it")))
+            ways = (name, f"{name} on ")  # one backend for it, or several
+            why = [w for c, w in exc.reasons.items() if c == ways[0] or c.startswith(ways[1])]
+            results.append(FormatResult(name, fault="; ".join(why) or "no backend for it"))
             continue
         except (BackendError, OutOfMemoryError) as exc:
             results.append(FormatResult(name, fault=exc.message, broken=True))

@@ -126,16 +126,19 @@ class TilePlan:
     def __iter__(self) -> Iterator[Tile]:
         ins = {t.id: [self._input_cuts(a) for a in t.axes] for t in self.inputs}
         outs = {t.id: [self._output_cuts(a) for a in t.axes] for t in self.outputs}
-        of = {t.id: [a.grid for a in t.axes] for t in (*self.inputs, *self.outputs)}
+        in_grids = {t.id: [a.grid for a in t.axes] for t in self.inputs}
+        out_grids = {t.id: [a.grid for a in t.axes] for t in self.outputs}
         positions = itertools.product(*(range(len(g.starts)) for g in self.grid))
         for index, at in enumerate(positions):
 
-            def here(tensor: str, cuts: list[Any], at: tuple[int, ...] = at) -> list[Any]:
-                grids = zip(cuts, of[tensor], strict=True)
-                return [c[0 if g is None else at[g]] for c, g in grids]
+            def here(
+                cuts: list[Any], grids: list[int | None], at: tuple[int, ...] = at
+            ) -> list[Any]:
+                return [c[0 if g is None else at[g]] for c, g in zip(cuts, grids, strict=True)]
 
-            taken = {t: here(t, cuts) for t, cuts in ins.items()}
-            given = {t: here(t, cuts) for t, cuts in outs.items()}
+            # An output may have the id of an input: each side is looked up by itself.
+            taken = {t: here(cuts, in_grids[t]) for t, cuts in ins.items()}
+            given = {t: here(cuts, out_grids[t]) for t, cuts in outs.items()}
             yield Tile(
                 index,
                 {

@@ -35,8 +35,9 @@ from .torch_devices import (
     reset_peak,
     resolve,
     torch_threads,
+    trim_heap,
 )
-from .torchscript_loading import load_archive
+from .torchscript_loading import load_archive, prepacked
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
@@ -54,6 +55,7 @@ _LAYOUT = frozenset(
     )
 )
 _CONV_2D = frozenset({"aten::conv2d", "aten::_convolution", "aten::conv_transpose2d"})
+_CONV_3D = frozenset({"aten::conv3d", "aten::_convolution", "aten::conv_transpose3d"})
 
 
 class TorchScriptBackend(Backend):
@@ -116,6 +118,8 @@ class TorchScriptBackend(Backend):
                 self._arguments = self._match()
                 self._floats = self._float_type(loaded.constants)
                 self._providers = self._prepare(loaded.operators)
+                del loaded
+                trim_heap()  # of the weights as they were in the archive
         except BaseException:
             self.close()
             raise
@@ -213,16 +217,18 @@ class TorchScriptBackend(Backend):
         where = f"torch {self._version} {self._on}"
         if self._on.type == "cuda":
             return (f"{where} {torch.cuda.get_device_name(self._on)}",)
+        if not torch.backends.mkldnn.is_available() or self._floats != torch.float32:
+            return (where,)
         sizes = {p.dim() for p in self._module.parameters()}
-        # A U-Net of 32 channels on 544 x 544: 0.78 s in place of 1.01 s, equal to 1e-5.
-        if (
-            4 in sizes
-            and 5 not in sizes
-            and operators & _CONV_2D
-            and not operators & _LAYOUT
-            and not any(op.startswith("quantized::") for op in operators)
-            and torch.backends.mkldnn.is_available()
-        ):
+        if 5 in sizes and operators & _CONV_3D and "prim::SetAttr" not in operators:
+            # A 3D U-Net of 16 channels on 32 x 64 x 64: 0.22 s in place of 0.43 s.
+            made = prepacked(self._module)
+            if made is self._module:
+                return (where,)
+            self._module = made
+            return (where, "prepacked for oneDNN")
+        if 4 in sizes and 5 not in sizes and operators & _CONV_2D and not operators & _LAYOUT:
+            # A 2D U-Net of 32 channels on 544 x 544: 0.78 s in place of 1.01 s.
             self._module.to(memory_format=torch.channels_last)
             return (where, "channels_last")
         return (where,)

@@ -12,7 +12,7 @@ from .base import framework_error
 from .torch_devices import import_torch
 from .torchscript_safety import check_archive, check_operators, constants_of, silence
 
-__all__ = ["Loaded", "load_archive"]
+__all__ = ["Loaded", "load_archive", "prepacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,23 @@ def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
             "Ask the package's author to export the network itself."
         )
     return Loaded(module, operators, tuple(constants_of(functions)))
+
+
+def prepacked(module: Any) -> Any:
+    """The module with its weights laid out once as oneDNN wants them, or as it is.
+
+    What torch.jit.freeze and torch.jit.optimize_for_inference do, less their warnings: weights
+    become constants, BatchNorm is folded into convolutions, and these keep oneDNN's layout from one
+    to the next. Only for float32 on the CPU.
+    """
+    torch: Any = import_torch("Running TorchScript weights")
+    try:
+        made = torch.jit._recursive.wrap_cpp_module(torch._C._freeze_module(module._c, []))
+        torch._C._jit_pass_optimize_frozen_graph(made.graph, True)
+        torch._C._jit_pass_optimize_for_inference(made._c, [])
+    except Exception:  # code that freezing does not understand; it runs all the same
+        return module
+    return made
 
 
 def _load_hint(cause: str, version: str) -> str:

@@ -148,9 +148,9 @@ def grant(package: ModelPackage, items: Sequence[CodeItem] | None = None) -> Con
     return consent
 
 
-def withdraw(package: ModelPackage) -> bool:
+def withdraw(package: ModelPackage | str) -> bool:
     """Take back every consent that was given for a package of this id, also for code that it had
-    before; whether there was one.
+    before; whether there was one. The id alone does where the package is no longer there.
 
     Raises
     ------
@@ -158,13 +158,15 @@ def withdraw(package: ModelPackage) -> bool:
         A consent cannot be removed.
     """
     settings = Settings.from_env()
+    id = package if isinstance(package, str) else package.id
     keys = set()
-    with contextlib.suppress(BiozooError):
-        keys.add(key_of(package.id, code_items(package)))
+    if not isinstance(package, str):
+        with contextlib.suppress(BiozooError):
+            keys.add(key_of(id, code_items(package)))
     found = False
     for path in list(_files(settings)):
         consent = _consent(path)
-        if path.stem in keys or (consent is not None and consent.id == package.id):
+        if path.stem in keys or (consent is not None and consent.id == id):
             with writing(path):
                 path.unlink(missing_ok=True)
             found = found or consent is not None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["visible"]
+__all__ = ["other_letters", "visible"]
 
 #: Directions of writing that reorder what stands beside them.
 _RIGHT_TO_LEFT = ("R", "AL", "AN")
+
+_UNLIKE = ("LATIN ", "CJK ", "HIRAGANA ", "KATAKANA ", "HANGUL ", "MICRO SIGN")
 
 
 def visible(text: str) -> str:
@@ -23,6 +25,25 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if _shows(c) else _written(c) for c in text)
+
+
+def other_letters(text: str) -> str:
+    r"""The letters of `text`, each once, that can pass for those of the Latin alphabet.
+
+    The Cyrillic "\u0435" is no "e", and Python takes the mathematical "\U0001d41e" for one.
+
+    >>> other_letters("n\u0435t.py, \u00e9")
+    '\u0435'
+    """
+    if text.isascii():
+        return ""
+    found = (c for c in text if not c.isascii() and c.isalpha())
+    return "".join(dict.fromkeys(c for c in found if not _unlike(c)))
+
+
+def _unlike(char: str) -> bool:
+    """Whether a letter is Latin itself, or of a writing that looks otherwise."""
+    return unicodedata.name(char, "").startswith(_UNLIKE)
 
 
 def _shows(char: str) -> bool:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biozoo.errors import BiozooError, Cancelled, UsageError
+from biozoo.errors import (
+    BiozooError,
+    Cancelled,
+    MissingFileError,
+    NotFoundError,
+    UsageError,
+)
 
 from ..images.base import Image
 from .result import Skipped
@@ -44,7 +50,10 @@ def packages_here() -> list[ModelPackage]:
 
 
 def candidates(
-    models: Sequence[ModelPackage | str | Path] | None, image: Image, channel: Channel | None
+    models: Sequence[ModelPackage | str | Path] | None,
+    image: Image,
+    channel: Channel | None,
+    on_download: Callable[[str, int, int | None], None] | None = None,
 ) -> tuple[list[Candidate], list[Skipped]]:
     """Models that fit an image, and those that do not.
 
@@ -52,18 +61,22 @@ def candidates(
 
     Raises
     ------
-    NotFoundError, MissingFileError, InvalidPackageError, CollectionError
-        A model that was named cannot be had.
+    UsageError, NotFoundError, MissingFileError
+        A name leads to no model: it may be misspelt. One that is there and damaged is skipped.
     """
     import biozoo
 
-    opened = (
-        packages_here()
-        if models is None
-        else [biozoo.open(m) if isinstance(m, str | Path) else m for m in models]
-    )
+    fitting: list[Candidate] = []
+    skipped: list[Skipped] = []
+    opened = []
+    for model in packages_here() if models is None else models:
+        try:
+            opened.append(biozoo.open(model, progress=on_download))
+        except (Cancelled, UsageError, NotFoundError, MissingFileError):
+            raise
+        except BiozooError as exc:
+            skipped.append(Skipped(str(model), None, exc.message))
     unique = {(p.id, p.version, p.root): p for p in opened}
-    fitting, skipped = [], []
     for package, name in _named(list(unique.values())):
         try:
             taken, solid = _fit(package, image, channel)

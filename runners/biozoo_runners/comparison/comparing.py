@@ -51,6 +51,7 @@ def compare(
     tile: Mapping[str, int] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    on_download: Callable[[str, int, int | None], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Comparison:
@@ -76,6 +77,8 @@ def compare(
         As for `Runner`. `channel` is used where a model does not take all channels of the image.
     device, threads
         As for `load`.
+    on_download
+        Called with (name, bytes so far, all or None) while a model is fetched.
     on_progress
         Called as the work goes on; a run counts 100.
     cancelled
@@ -102,7 +105,7 @@ def compare(
     source = as_image(image, axes)
     where = settle(source, region)
     truth = None if labels is None else read_truth(labels, source, where)
-    fitting, skipped = candidates(models, source, channel)
+    fitting, skipped = candidates(models, source, channel, on_download)
     volumes = where.sizes.get("z", 1) > 1 and all(c.solid for c in fitting)
     total = len(fitting) * len(factors) * STEPS
     entries: list[Entry] = []

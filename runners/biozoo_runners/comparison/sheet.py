@@ -31,7 +31,7 @@ TITLE, NORMAL, SMALL = 26, 17, 14
 def png(picture: Picture) -> bytes:
     """A picture as the content of a PNG file."""
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=True)
+    picture.save(content, format="PNG")
     return content.getvalue()
 
 

@@ -17,12 +17,17 @@ __all__ = [
     "check_axes",
     "in_order",
     "limit_tensorflow",
+    "plain",
     "port_of",
     "quieten",
     "restated",
 ]
 
+#: Kinds of numpy's own types of numbers; what ml_dtypes adds, as bfloat16, has another.
+_NUMBERS = "biufc"
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ADVICE = re.compile(r"\.\s+(?:Please|Make sure|Full object config)")
 _NODE = re.compile(r"\{\{[^{}]*\}\}\s*")
 
 
@@ -65,10 +70,16 @@ def port_of(name: str, tensor: Any) -> list[Any]:
     """A framework's symbolic tensor as `Executor.describe` gives it."""
     dtype = getattr(tensor.dtype, "name", None) or str(tensor.dtype)
     try:
-        np.dtype(dtype)
-    except TypeError:  # bfloat16, text
-        dtype = None
-    return [name, sizes_of(tensor) or [], dtype]
+        known = np.dtype(dtype).kind in _NUMBERS
+    except TypeError:  # text
+        known = False
+    return [name, sizes_of(tensor) or [], dtype if known else None]
+
+
+def plain(value: Any) -> npt.NDArray[Any]:
+    """A framework's array as one of numpy's own types; bfloat16, which it lacks, as float32."""
+    array = np.asarray(value)
+    return array if array.dtype.kind in _NUMBERS else array.astype(np.float32)
 
 
 def check_axes(array: npt.NDArray[Any], tensor: Any) -> None:
@@ -97,11 +108,14 @@ def sizes_of(tensor: Any) -> list[int | None] | None:
 def cause_of(error: BaseException) -> str:
     """The line of a framework's message that says what happened.
 
-    Keras puts where it happened before that and the arguments after it, TensorFlow a node's name.
+    Keras puts where it happened before that, what it was given after it, and the exception behind
+    an exception at the end; TensorFlow puts a node's name before it.
     """
-    lines = [_NODE.sub("", _COLOURS.sub("", line)).strip() for line in str(error).splitlines()]
+    text = _COLOURS.sub("", str(error)).rpartition("Exception encountered: ")[2]
+    lines = [_NODE.sub("", line).strip() for line in text.splitlines()]
     said = [x for x in lines if x and not x.startswith(("Exception encountered when", "Arguments"))]
-    return said[0][:400].rstrip(".") if said else type(error).__name__
+    first = _ADVICE.split(said[0])[0] if said else ""
+    return first[:400].rstrip(". ") or type(error).__name__
 
 
 def restated(error: Exception) -> Exception:

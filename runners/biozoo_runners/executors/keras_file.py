@@ -177,6 +177,11 @@ def _parsed(config: bytes, path: Path) -> Mapping[str, Any]:
         raise NotFitting(
             f"its description of the network cannot be read ({exc}). Ask the package's author."
         ) from exc
+    if network.get("class_name") == "Sequential" and isinstance(network.get("config"), list):
+        raise NotFitting(
+            "it is a Sequential model as Keras before 2.2.3 wrote it, which Keras 3 does not read. "
+            "Ask its author for ONNX weights, or take other weights of the package with --weights."
+        )
     return network
 
 

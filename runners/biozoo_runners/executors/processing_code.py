@@ -49,7 +49,7 @@ class ProcessingCode:
             got = f"{type(made).__module__}.{type(made).__qualname__}".removeprefix("builtins.")
             raise NotFitting(f"it returned {got} and not a numpy array")
         if made.dtype.kind not in "biuf":
-            raise NotFitting(f"it returned an array of {made.dtype} and not of numbers")
+            raise NotFitting(f"it returned an array of {made.dtype} and not of real numbers")
         return [made]
 
 

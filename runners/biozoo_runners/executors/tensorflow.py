@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..isolated.executor import NotFitting
@@ -20,6 +19,7 @@ from .frameworks import (
     check_axes,
     in_order,
     limit_tensorflow,
+    plain,
     port_of,
     quieten,
     restated,
@@ -77,7 +77,7 @@ class TensorFlow:
                 given[name] = self._tf.cast(array, spec.dtype)
         try:
             made = self._call(**given)
-            return [np.asarray(made[name]) for name in self._gives]
+            return [plain(made[name]) for name in self._gives]
         except Exception as exc:
             raise restated(exc) from exc
 

@@ -68,6 +68,8 @@ def _checked(slot: object, size: int) -> tuple[np.dtype[Any], tuple[int, ...], i
     numbers = [*shape, offset] if isinstance(shape, list) and len(shape) <= 32 else [-1]
     if any(type(n) is not int or not 0 <= n < 2**62 for n in numbers):
         raise Garbled("an array whose shape or place are no sizes")
+    if math.prod(n for n in shape if n) * dtype.itemsize >= 2**62:  # numpy has none, even if empty
+        raise Garbled("an array of a size that cannot be")
     count = math.prod(shape) * dtype.itemsize
     if offset + count > size:
         raise Garbled(f"an array of {count} bytes that is not in the shared memory")

@@ -6,6 +6,7 @@ errors, memory and closing are here.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedBackend", "Request"]
 
+
+#: "float32" and its like.
+_DTYPE = re.compile(r"[<>=|]?[a-z]+[0-9]{0,3}")
 
 ASK = "Ask the package's author."
 
@@ -164,8 +168,8 @@ class IsolatedBackend(Backend):
             version=str(self._facts.get("version", ""))[:80],
             weights_format=self._format,
             device=self._device,
-            providers=tuple(str(p)[:80] for p in _list(self._facts.get("providers"))),
-            threads=threads if isinstance(threads, int) and threads > 0 else self._threads,
+            providers=tuple(str(p)[:80] for p in _list(self._facts.get("providers"))[:8]),
+            threads=threads if isinstance(threads, int) and 0 < threads < 2**16 else self._threads,
             notes=self._notes(),
         )
 
@@ -225,8 +229,12 @@ class IsolatedBackend(Backend):
     def _port(self, told: Any) -> TensorPort:
         try:
             name, shape, dtype = told
-            sizes = tuple(s if isinstance(s, int | str) else None for s in shape)
-            return TensorPort(str(name), sizes, np.dtype(dtype) if dtype else None)
+            if not isinstance(shape, list) or len(shape) > 32:
+                raise ValueError("no shape")
+            if dtype and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
+                raise ValueError("no name of a type")  # numpy would parse, and evaluate, more
+            sizes = tuple(map(_size, shape))
+            return TensorPort(str(name)[:200], sizes, np.dtype(dtype) if dtype else None)
         except (TypeError, ValueError) as exc:
             raise BackendError(
                 f"Model '{self._model}': its process describes a tensor as {str(told)[:200]}, "
@@ -255,6 +263,12 @@ class IsolatedBackend(Backend):
                 "package's author."
             )
         by_id = dict(zip(ids, results, strict=False))  # more than described are left
+        for i in self._output_ids:
+            if by_id[i].dtype.kind == "c":
+                raise BackendError(
+                    f"Model '{self._model}' ({self._weights}) gave output '{i}' as complex numbers "
+                    f"({by_id[i].dtype}); it must be real. Ask the package's author."
+                )
         return {i: by_id[i] for i in self._output_ids}
 
     def _notes(self) -> tuple[str, ...]:
@@ -273,11 +287,8 @@ class IsolatedBackend(Backend):
 
     def _check_device(self) -> None:
         used = self._facts.get("device", self._device)
-        same = is_cuda(str(used)) == is_cuda(self._device)
-        if same and is_cuda(self._device):
-            same = cuda_index(str(used)) == cuda_index(self._device)
-        if not same:
-            why = f"{self.name} would run the model on {used} in its place"
+        if not _same_device(str(used), self._device):
+            why = f"{self.name} would run the model on {str(used)[:80]} in its place"
             raise DeviceError(device=self._device, why=why)
 
     def _told(
@@ -312,6 +323,22 @@ class IsolatedBackend(Backend):
             f"author's code ({error.where}) raised {error.kind}: {first_line(text)}. "
             f"{facts or ASK}"
         )
+
+
+def _size(told: object) -> int | str | None:
+    """A size of a tensor as the child tells it; None where it is none."""
+    if isinstance(told, str):
+        return told[:80]
+    return told if isinstance(told, int) and 0 <= told < 2**62 else None
+
+
+def _same_device(used: str, asked: str) -> bool:
+    if is_cuda(used) != is_cuda(asked):
+        return False
+    try:
+        return not is_cuda(asked) or cuda_index(used) == cuda_index(asked)
+    except ValueError:  # "cuda:x"
+        return False
 
 
 def _list(value: object) -> list[Any]:

@@ -11,7 +11,6 @@ it is closed, and when the parent ends.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -25,16 +24,21 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from biozoo.errors import BackendError, OutOfMemoryError, UsageError
+from biozoo.settings import Settings
 
 from .arrays import Region, layout
 from .environment import child_environment
 from .process import Late, Process
+from .scratch import remove
 from .wire import Garbled
 
 __all__ = ["Child", "ForeignError"]
 
 LOADING_SECONDS = 300.0
 CALL_SECONDS = 600.0
+
+#: What no machine has: a child that claims to have taken more is not believed.
+_MOST_BYTES = 2**56
 
 
 class ForeignError(BackendError):
@@ -54,8 +58,9 @@ class ForeignError(BackendError):
         self, *, model: str, doing: str, kind: str, text: str, where: str = "", trace: str = ""
     ):
         place = f" ({where})" if where else ""
+        said = first_line(text)
         super().__init__(
-            f"Model '{model}' failed to {doing}: {kind}: {first_line(text)}{place}. "
+            f"Model '{model}' failed to {doing}: {kind}{f': {said}' if said else ''}{place}. "
             "Ask the package's author."
         )
         self.kind, self.text, self.where, self.trace = kind, text, where, trace
@@ -179,7 +184,7 @@ class Child:
             "executor": executor,
             "facts": dict(facts),
             "readable": [str(path.resolve()) for path in readable],
-            "private": [str(Path.home().resolve())],
+            "private": [str(path.resolve()) for path in _private()],
             "device": device,
         }
         told = self._ask(hello, deadline, limit, "while starting")
@@ -286,18 +291,17 @@ class Child:
             return answer
         if not isinstance(fault, dict):
             raise self._garbled("an error without words")
-        kind, text, where, trace = (
-            str(fault.get(key, ""))[:4000] for key in ("kind", "message", "where", "trace")
-        )
+        kind, where = (first_line(str(fault.get(key, "")))[:200] for key in ("kind", "where"))
+        text, trace = (str(fault.get(key, ""))[:4000] for key in ("message", "trace"))
         raise ForeignError(
             model=self._model, doing=self.doing, kind=kind, text=text, where=where, trace=trace
         )
 
     def _note(self, answer: Mapping[str, Any]) -> None:
         peak, on_card = answer.get("peak"), answer.get("device_peak")
-        if isinstance(peak, int):
+        if isinstance(peak, int) and peak < _MOST_BYTES:
             self.peak_memory = max(self.peak_memory, peak)
-        if isinstance(on_card, int):
+        if isinstance(on_card, int) and on_card < _MOST_BYTES:
             self.peak_device_memory = max(self.peak_device_memory or 0, on_card)
 
     def _dead(self, when: str) -> BackendError:
@@ -352,7 +356,13 @@ def _end(owner: int, process: Process, scratch: Path, regions: Sequence[Region])
 def _remove(scratch: Path, regions: Sequence[Region]) -> None:
     for region in regions:
         region.close()
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
+
+
+def _private() -> list[Path]:
+    """What no installed folder may open up; see `confine`."""
+    settings = Settings.from_env()
+    return [Path.home(), settings.home, settings.cache]
 
 
 def _limit(default: float) -> float:

@@ -72,7 +72,8 @@ def confine(
     readable
         Files and folders that may be read besides the installed software.
     private
-        Folders that must not be readable through an installed folder that holds them: homes.
+        Folders that must not be readable through an installed folder that holds them: the
+        person's home first, then where models and what was allowed are kept.
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     parent
@@ -166,6 +167,8 @@ def _confine_linux(
     from . import landlock, linux, seccomp
 
     linux.die_with_parent(signal.SIGKILL, parent)
+    with contextlib.suppress(OSError):  # where memory runs out, it goes before the program does
+        Path("/proc/self/oom_score_adj").write_text("500")
     try:
         linux.no_new_privileges()
     except OSError:
@@ -188,14 +191,17 @@ def _confine_linux(
 
 def _software(private: Sequence[Path]) -> Iterable[Path]:
     """Folders of the system, of this Python, and of what is installed in it."""
-    yield from map(Path, _SYSTEM)
+    system = [Path(folder) for folder in _SYSTEM]
+    # The home of a service may be a folder of the system itself: nobody's files are there.
+    own = [home for home in private if home not in {folder.resolve() for folder in system}]
+    yield from _around(own, system)
     folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     folders |= {entry for entry in sys.path if entry}
     for finder in sys.meta_path:  # editable installations that setuptools made
         module = sys.modules.get(getattr(finder, "__module__", None) or type(finder).__module__)
         mapping = getattr(module, "MAPPING", None)
         folders |= set(map(str, mapping.values())) if isinstance(mapping, dict) else set()
-    yield from _without(private, map(Path, sorted(folders)))
+    yield from _around(own, _without(private[:1], map(Path, sorted(folders))))
 
 
 def _without(private: Sequence[Path], folders: Iterable[Path]) -> Iterable[Path]:
@@ -204,6 +210,19 @@ def _without(private: Sequence[Path], folders: Iterable[Path]) -> Iterable[Path]
         there = folder.resolve()
         if not any(home == there or there in home.parents for home in private):
             yield folder
+
+
+def _around(private: Sequence[Path], folders: Iterable[Path]) -> Iterable[Path]:
+    """The folders, and of one that holds a private one what else it holds."""
+    for folder in folders:
+        there = folder.resolve()
+        if there in private:
+            continue
+        if not any(there in home.parents for home in private):
+            yield folder
+            continue
+        with contextlib.suppress(OSError):
+            yield from _around(private, sorted(there.iterdir()))
 
 
 def _cuda_devices() -> list[Path]:

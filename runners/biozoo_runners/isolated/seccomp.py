@@ -44,6 +44,10 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "utimes": (235, None),
     "futimesat": (261, None),
     "utimensat": (280, 88),
+    # what happens in a folder is told with the names of files, and Landlock is not asked
+    "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     # network, and other ways to talk to other programs
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -53,9 +57,17 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "io_uring_register": (427, 427),
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
     # other processes
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -73,7 +85,15 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
     "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
     "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
+    "prctl": (157, 167),
     # programs and processes of its own
     "fork": (57, None),
     "vfork": (58, None),
@@ -148,6 +168,9 @@ _SET_MODE_FILTER, _TSYNC = 1, 1
 
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET, _SOCK_TYPE = 1, 1, 5, 0xF
 _CLONE_THREAD = 0x10000
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_PR_SET_PDEATHSIG = 1
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _WHOLE = 0xFFFFFFFF
 
@@ -197,7 +220,9 @@ def filter_program(machine: str, pid: int, *, cuda: bool) -> list[Instruction]:
     """The filter as (code, jump if true, jump if false, value)."""
     column = _COLUMN[machine]
     conditional = {"open", "openat", "socketpair", "kill", "tgkill", "rt_tgsigqueueinfo"}
-    conditional |= {"prlimit64", "clone"} | ({"socket"} if cuda else set())
+    conditional |= {"prlimit64", "clone", "fcntl", "ioctl", "prctl"}
+    conditional |= {"sched_setparam", "sched_setscheduler", "sched_setattr"}
+    conditional |= {"socket"} if cuda else set()
     made: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_IF_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -236,7 +261,15 @@ def filter_program(machine: str, pid: int, *, cuda: bool) -> list[Instruction]:
         refuse_unless("socket", 1, _SOCK_TYPE, _SOCK_STREAM, _SOCK_SEQPACKET)
     for name in ("kill", "tgkill", "rt_tgsigqueueinfo"):
         refuse_unless(name, 0, _WHOLE, pid)
-    refuse_unless("prlimit64", 0, _WHOLE, 0, pid)
+    for name in ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setattr"):
+        refuse_unless(name, 0, _WHOLE, 0, pid)
+    # A pipe can be told to signal any process of this user when something comes.
+    for command in (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX):
+        refuse_if("fcntl", 1, _WHOLE, command)
+    for command in (_FIOSETOWN, _SIOCSPGRP):
+        refuse_if("ioctl", 1, _WHOLE, command)
+    # It ends with the program, and may not take that back.
+    refuse_if("prctl", 0, _WHOLE, _PR_SET_PDEATHSIG)
     refuse_unless("clone", 0, _CLONE_THREAD, _CLONE_THREAD)
     made.append((_RETURN, 0, 0, _ALLOW))
     return made

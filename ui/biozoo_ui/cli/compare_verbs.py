@@ -10,7 +10,7 @@ import typer
 from . import options
 from .options import Json
 from .output import emit_json, note, say, verb
-from .progress import download_bar, progress_bar
+from .progress import progress_bar
 from .run_verbs import Tile
 
 if TYPE_CHECKING:
@@ -72,12 +72,11 @@ def compare(
     tile: Tile = None,
     as_json: Json = False,
 ) -> None:
-    """Run several models on one region of an image, also rescaled, and show them side by side.
+    """Run several models on one region, and show them side by side.
 
-    Ends with 3 where no model fits the image, and says why for each; one that fails does not stop
-    the others.
+    Each also sees the region smaller and larger; with --labels they are ranked. Ends with 3 where
+    no model fits the image, and says why for each; one that fails does not stop the others.
     """
-    import biozoo
     from biozoo.errors import UsageError
     from biozoo_runners import compare as compare_models
     from biozoo_runners import find_images
@@ -95,19 +94,19 @@ def compare(
     inputs = [source, *([Path(labels)] if labels else [])]
     for path in targets(where, inputs).values():  # before the work, not after it
         check_folder(path.parent)
-    packages = None
-    if models:
-        with download_bar("downloading") as downloading:
-            packages = [biozoo.open(model, progress=downloading) for model in models]
     with progress_bar("comparing") as draw:
 
         def forward(progress: Progress) -> None:
             if draw is not None:
                 draw(progress.stage, progress.done, progress.total)
 
+        def downloading(name: str, done: int, total: int | None) -> None:
+            if draw is not None:
+                draw(f"downloading {name}", done, total)
+
         comparison = compare_models(
             source,
-            packages,
+            models or None,
             scales=scales.split(","),
             labels=labels,
             region=region,
@@ -116,6 +115,7 @@ def compare(
             tile=options.parse_tile(tile),
             device=device,
             threads=threads,
+            on_download=downloading,
             on_progress=forward,
         )
     written = comparison.write(where)

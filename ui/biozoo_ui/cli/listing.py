@@ -6,11 +6,11 @@ Lines are cut here and not by the terminal, so that no line can pass for the nex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from biozoo.visible import visible
+from biozoo.visible import other_letters, visible
 
-__all__ = ["line_count", "listing"]
+__all__ = ["line_count", "listing", "odd_lines"]
 
 #: What Python takes for the end of a line; others (form feed, U+2028) are not.
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -43,6 +43,22 @@ def listing(text: str, *, width: int | None = None, limit: int | None = None) ->
 def line_count(text: str) -> int:
     """How many lines a source has."""
     return len(_lines(text))
+
+
+def odd_lines(text: str) -> Iterator[str]:
+    """What to tell of lines that are not what they seem, with their numbers; often nothing."""
+    lines = list(enumerate(_lines(text), start=1))
+    written = [n for n, line in lines if visible(plain := line.expandtabs(4)) != plain]
+    other = [n for n, line in lines if other_letters(line)]
+    if written:
+        yield f"! marks characters that a terminal hides or obeys, written out: {_where(written)}"
+    if other:
+        yield f"Letters of another alphabet that can pass for plain ones: {_where(other)}"
+
+
+def _where(numbers: Sequence[int]) -> str:
+    more = ", ..." if len(numbers) > 8 else ""
+    return f"line {', '.join(map(str, numbers[:8]))}{more}"
 
 
 def _lines(text: str) -> list[str]:

@@ -226,6 +226,7 @@ def _name(image: Path | Mapping[str, Path]) -> str:
 def test_model(
     model: Model,
     weights: options.Weights = None,
+    backend: options.Backend = None,
     device: options.Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -235,7 +236,7 @@ def test_model(
     """
     from biozoo_runners import test_package
 
-    report = test_package(_open(model), weights=weights, device=device)
+    report = test_package(_open(model), weights=weights, device=device, backend=backend)
     if as_json:
         emit_json(report.to_dict())
     else:

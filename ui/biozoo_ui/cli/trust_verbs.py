@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biozoo.files import size_text
-from biozoo.visible import visible
+from biozoo.visible import other_letters, visible
 
-from .listing import line_count, listing
+from .listing import line_count, listing, odd_lines
 from .options import Json
 from .output import emit_json, note, say, verb
 from .progress import download_bar
@@ -49,12 +50,17 @@ def trust(
     import biozoo
     from biozoo.code import code_items
     from biozoo.consent import consent_of, grant
-    from biozoo.errors import UsageError
+    from biozoo.errors import BiozooError, UsageError
 
     if yes and withdraw:
         raise UsageError("--yes allows and --withdraw takes back. Give one of the two.")
-    with download_bar("downloading") as progress:
-        package = biozoo.open(model, progress=progress)
+    try:
+        with download_bar("downloading") as progress:
+            package = biozoo.open(model, progress=progress)
+    except BiozooError:  # what is no longer there, or damaged, can be taken back by its id
+        if not (withdraw and _withdraw_id(model, as_json=as_json)):
+            raise
+        return
     if withdraw:
         _withdraw(package, as_json=as_json)
         return
@@ -117,9 +123,21 @@ def _withdraw(package: ModelPackage, *, as_json: bool) -> None:
     if as_json:
         emit_json({"id": package.id, "withdrawn": taken, "trust": package.trust})
     elif taken:
-        say(f"The code of {_name(package)} may no longer run; zoo trust asks again.")
+        say(f"The code of model '{package.id}' may no longer run; zoo trust asks again.")
     else:
-        say(f"No code of {_name(package)} had been allowed.")
+        say(f"No code of model '{package.id}' had been allowed.")
+
+
+def _withdraw_id(model: str, *, as_json: bool) -> bool:
+    """Take back what was allowed for a model that cannot be opened; whether there was something."""
+    from biozoo.consent import withdraw
+
+    taken = withdraw(model)
+    if taken and as_json:
+        emit_json({"id": model, "withdrawn": True, "trust": None})
+    elif taken:
+        say(f"The code of model '{model}' may no longer run; the model itself was not found.")
+    return taken
 
 
 # ------------------------------------------------------------------------------------------ facts
@@ -148,20 +166,26 @@ def _show(package: ModelPackage, items: Sequence[CodeItem]) -> None:
 
 def _lines(package: ModelPackage, item: CodeItem) -> list[tuple[str, str]]:
     """What an item is, line by line."""
-    found = [("for", visible(item.where)), ("calls", visible(item.callable))]
+    found = [("for", visible(item.where)), ("calls", _told(item.callable))]
     if item.kwargs:
         found.append(("with", json.dumps(item.kwargs, default=str)))
     if item.module:
-        found.append(("module", f"{visible(item.module)}, {_library(item.module)}"))
+        found.append(("module", f"{_told(item.module)}, {_library(item.module)}"))
     elif item.kind == "layer":
-        found += [("file", visible(item.source)), ("sha256", f"{item.sha256} (its network)")]
+        found += [("file", _told(item.source)), ("sha256", f"{item.sha256} (its network)")]
     else:
         size = size_text(len(item.text.encode(errors="replace")))
         found += [
-            ("file", f"{visible(item.source)}, {line_count(item.text)} lines, {size}"),
+            ("file", f"{_told(item.source)}, {line_count(item.text)} lines, {size}"),
             ("sha256", item.sha256),
         ]
     return found
+
+
+def _told(name: str) -> str:
+    """A name; with letters that can pass for others, also as which they are."""
+    odd = ", ".join(f"{c} is {unicodedata.name(c, 'unknown')}" for c in other_letters(name)[:4])
+    return f"{visible(name)} ({odd})" if odd else visible(name)
 
 
 def _library(module: str) -> str:
@@ -188,6 +212,8 @@ def _show_text(package: ModelPackage, item: CodeItem) -> None:
         say(f"  ... {left} MORE LINES ARE NOT SHOWN. All: zoo trust {_typed(package)} | less")
         if item.kind != "layer":
             say(f"      They stand in {visible(str(package.path(item.source)))}")
+    for line in odd_lines(item.text):
+        say(f"  {line}")
 
 
 def _runs_without(package: ModelPackage, items: Sequence[CodeItem]) -> str:

@@ -160,11 +160,25 @@ def add(
 
     with download_bar("adding") as progress:
         package = biozoo.Zoo().add(source, replace=replace, progress=progress)
+    _prepare(package)
     if as_json:
         emit_json(_row(package))
     else:
         say(f"{package} is in the zoo ({size_text(package.size)}, {package.trust}).")
+        for mended in package.mended:
+            note(f"Its description was mended: {mended}")
         say(f"Next: zoo check {package.id} IMAGE")
+
+
+def _prepare(package: ModelPackage) -> None:
+    """Keep what a run needs of the description: spec is loaded now, the first run need not."""
+    from contextlib import suppress
+
+    from biozoo.errors import BiozooError
+    from biozoo_runners.program import program_of
+
+    with suppress(BiozooError):  # a model that cannot run here can still be kept
+        program_of(package)
 
 
 @verb
