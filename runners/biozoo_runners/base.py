@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,16 @@ __all__ = [
     "Availability",
     "Backend",
     "BackendInfo",
+    "Described",
     "TensorPort",
     "cast_for",
     "check_inputs",
+    "described",
     "framework_error",
     "match_ports",
     "ran_out_of_memory",
     "shapes_text",
+    "weights_entry",
 ]
 
 
@@ -183,6 +186,46 @@ class Backend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Described(TypedDict):
+    """What every backend needs of a description."""
+
+    model: str
+    input_ids: tuple[str, ...]
+    output_ids: tuple[str, ...]
+    optional: frozenset[str]
+
+
+def described(package: ModelPackage) -> Described:
+    """The model's id, and the ids of its tensors in the order of the description."""
+    from .program import program_of
+
+    model = program_of(package).geometry
+    return Described(
+        model=package.id,
+        input_ids=tuple(t.id for t in model.inputs),
+        output_ids=tuple(t.id for t in model.outputs),
+        optional=frozenset(t.id for t in model.inputs if t.optional),
+    )
+
+
+def weights_entry(
+    package: ModelPackage, weights_format: str, backend: type[Backend]
+) -> Mapping[str, Any]:
+    """The description's entry of the weights that a backend is to load.
+
+    Raises
+    ------
+    BackendError
+        The package has no such weights, or the backend does not take them.
+    """
+    weights = package.raw["weights"].get(weights_format)
+    if weights_format not in backend.weights_formats or weights is None:
+        raise BackendError(
+            f"Model '{package.id}' has no {weights_format} weights that {backend.name} can load."
+        )
+    return dict(weights)
 
 
 def match_ports(

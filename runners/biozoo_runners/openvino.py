@@ -26,9 +26,11 @@ from .base import (
     TensorPort,
     cast_for,
     check_inputs,
+    described,
     framework_error,
     match_ports,
     shapes_text,
+    weights_entry,
 )
 from .devices import Machine, importable, usable_cores
 from .memory import trim_heap
@@ -67,21 +69,10 @@ class OpenVinoBackend(Backend):
         cls, package: ModelPackage, weights_format: str, *, device: str, threads: int | None = None
     ) -> Self:
         """Load the package's ONNX weights; see `Backend.open`."""
-        from .program import program_of
-
-        weights = package.raw["weights"].get(weights_format)
-        if weights_format not in cls.weights_formats or weights is None:
-            raise BackendError(
-                f"Model '{package.id}' has no {weights_format} weights that {cls.name} can load."
-            )
-        model = program_of(package).geometry
         return cls(
-            package.path(weights["source"]),
+            package.path(weights_entry(package, weights_format, cls)["source"]),
             root=package.root,
-            model=package.id,
-            input_ids=tuple(t.id for t in model.inputs),
-            output_ids=tuple(t.id for t in model.outputs),
-            optional=frozenset(t.id for t in model.inputs if t.optional),
+            **described(package),
             device=device,
             threads=threads,
         )

@@ -22,9 +22,11 @@ from .base import (
     BackendInfo,
     TensorPort,
     check_inputs,
+    described,
     framework_error,
     match_ports,
     shapes_text,
+    weights_entry,
 )
 from .devices import Machine, usable_cores
 from .torch_devices import (
@@ -74,20 +76,9 @@ class TorchScriptBackend(Backend):
         cls, package: ModelPackage, weights_format: str, *, device: str, threads: int | None = None
     ) -> Self:
         """Load the package's TorchScript weights; see `Backend.open`."""
-        from .program import program_of
-
-        weights = package.raw["weights"].get(weights_format)
-        if weights_format not in cls.weights_formats or weights is None:
-            raise BackendError(
-                f"Model '{package.id}' has no {weights_format} weights that {cls.name} can load."
-            )
-        model = program_of(package).geometry
         return cls(
-            package.path(weights["source"]),
-            model=package.id,
-            input_ids=tuple(t.id for t in model.inputs),
-            output_ids=tuple(t.id for t in model.outputs),
-            optional=frozenset(t.id for t in model.inputs if t.optional),
+            package.path(weights_entry(package, weights_format, cls)["source"]),
+            **described(package),
             device=device,
             threads=threads,
         )

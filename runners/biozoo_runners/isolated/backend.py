@@ -24,9 +24,11 @@ from ..base import (
     TensorPort,
     cast_for,
     check_inputs,
+    described,
     framework_error,
     match_ports,
     shapes_text,
+    weights_entry,
 )
 from ..devices import cuda_index, is_cuda, usable_cores
 from .client import Child, ForeignError, first_line
@@ -91,23 +93,13 @@ class IsolatedBackend(Backend):
         cls, package: ModelPackage, weights_format: str, *, device: str, threads: int | None = None
     ) -> Self:
         """Load the package's weights in a child process; see `Backend.open`."""
-        from ..program import program_of
-
-        weights = package.raw["weights"].get(weights_format)
-        if weights_format not in cls.weights_formats or weights is None:
-            raise BackendError(
-                f"Model '{package.id}' has no {weights_format} weights that {cls.name} can load."
-            )
+        weights_entry(package, weights_format, cls)
         threads = threads or usable_cores()[1]
         request = cls.request(package, weights_format, device=device, threads=threads)
-        model = program_of(package).geometry
         return cls(
             request,
-            model=package.id,
+            **described(package),
             weights_format=weights_format,
-            input_ids=tuple(t.id for t in model.inputs),
-            output_ids=tuple(t.id for t in model.outputs),
-            optional=frozenset(t.id for t in model.inputs if t.optional),
             device=device,
             threads=threads,
         )
