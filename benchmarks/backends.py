@@ -150,7 +150,8 @@ def core_blockwise(package: ModelPackage, weights: str, image: Any, plan: Any) -
 
     def call() -> None:
         sample = create_sample_for_model(descr, inputs=array)
-        with contextlib.redirect_stdout(None):  # Keras draws a bar per tile
+        # Keras draws a bar per tile.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             pipeline.predict_sample_with_fixed_blocking(sample, shapes)
 
     with contextlib.ExitStack() as stack:
