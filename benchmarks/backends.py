@@ -155,6 +155,8 @@ def core_blockwise(package: ModelPackage, weights: str, image: Any, plan: Any) -
             pipeline.predict_sample_with_fixed_blocking(sample, shapes)
 
     with contextlib.ExitStack() as stack:
+        # core unpacks TensorFlow weights into the current folder
+        stack.enter_context(contextlib.chdir(package.root))
         try:
             pipeline = create_prediction_pipeline(descr, weights_format=weights)
             stack.enter_context(pipeline)
