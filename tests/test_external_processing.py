@@ -608,6 +608,10 @@ def test_code_runs_after_consent_only_and_on_the_whole(tmp_path: Path) -> None:
         assert whole.main.max() == pytest.approx(1.5)
         np.testing.assert_array_equal(tiled.main, whole.main)
         np.testing.assert_array_equal(plane(whole.main), core_run(runner, image))
+        assert runner._custom is not None
+        runner._custom._child.unprotected = ("the network is shut off",)
+        told = " ".join(runner(image).report.notes)
+        assert "ran without these protections: the network is shut off" in told
     given = (folder / "spread.py").read_text()
     (folder / "spread.py").write_text(given.replace("100 *", "101 *"))
     rdf = read_rdf(folder)

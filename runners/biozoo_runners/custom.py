@@ -160,9 +160,9 @@ class CustomCode:
         return self._child.peak_memory
 
     @property
-    def unprotected(self) -> tuple[str, ...]:
-        """The protections that the process does without on this machine."""
-        return self._child.unprotected
+    def notes(self) -> tuple[str, ...]:
+        """For the report: the protections that the process does without on this machine."""
+        return self._child.code_notes
 
     def run(self, number: int, x: Array) -> Array:
         """The tensor that the step of this number makes of `x`.

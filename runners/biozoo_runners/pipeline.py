@@ -285,6 +285,7 @@ class Runner:
                     (
                         self._why,
                         *self.info.notes,
+                        *(self._custom.notes if self._custom is not None else ()),
                         *tiles.notes,
                         *fitting.notes,
                         *plan_notes(plan),

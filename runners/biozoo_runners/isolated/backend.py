@@ -162,7 +162,7 @@ class IsolatedBackend(Backend):
             device=self._device,
             providers=tuple(str(p)[:80] for p in _list(self._facts.get("providers"))[:8]),
             threads=threads if isinstance(threads, int) and 0 < threads < 2**16 else self._threads,
-            notes=self._notes(),
+            notes=self._child.code_notes if self._foreign else (),
         )
 
     @property
@@ -262,13 +262,6 @@ class IsolatedBackend(Backend):
                     f"({by_id[i].dtype}); it must be real. Ask the package's author."
                 )
         return {i: by_id[i] for i in self._output_ids}
-
-    def _notes(self) -> tuple[str, ...]:
-        """What of the confinement does not hold, where that matters: code of the author runs."""
-        missing = self._child.unprotected if self._foreign else ()
-        if not missing:
-            return ()
-        return (f"its author's code ran without these protections: {'; '.join(missing)}",)
 
     def _declared(self) -> str:
         if self._inputs is None:

@@ -198,6 +198,14 @@ class Child:
             raise self._garbled("no description")
         self.facts = described
 
+    @property
+    def code_notes(self) -> tuple[str, ...]:
+        """For the report where the author's code runs: the protections that it does without."""
+        if not self.unprotected:
+            return ()
+        missing = "; ".join(self.unprotected)
+        return (f"its author's code ran without these protections: {missing}",)
+
     def run(
         self, arrays: Sequence[npt.NDArray[Any] | None], *, seconds: float | None = None
     ) -> list[npt.NDArray[Any]]:
