@@ -9,7 +9,7 @@ RUNTIME := $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 MODEL  ?= nuclei-fluo
 PORT   ?= 7860
 
-.PHONY: help setup setup-browser setup-train run demo check lint types layers test test-cuda bench clean
+.PHONY: help setup setup-browser setup-coverage run demo check lint types layers test test-cuda bench clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +27,15 @@ $(RUN): pyproject.toml constraints.txt
 
 $(STAMP): $(RUN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,dev]'
+	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,pack,onnx2torch,keras2onnx,dev]'
 	@touch $@
 
 setup-browser:   ## Debian's Chromium, for the tests marked browser
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium fonts-noto-color-emoji >/dev/null; }
 	@chromium --version
 
-setup-train: setup  ## what retrains a built-in model
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+setup-coverage: setup  ## the libraries whose architectures docs/coverage.md lists
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[coverage]'
 
 run: $(RUN)      ## the page at http://127.0.0.1:7860
 	$(BIN)/zoo ui --port $(PORT)

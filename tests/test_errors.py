@@ -37,6 +37,36 @@ LEAVES: dict[type[BiozooError], tuple[BiozooError, type[Exception], int, int, tu
         422,
         ("has no z", "takes zyx", "Choose"),
     ),
+    errors.IncompleteError: (
+        errors.IncompleteError(
+            what="The package is not complete:",
+            faults={"license": "'MIT Licence' is no SPDX id; closest: MIT"},
+            hint="Give them as options, or in pack.yaml.",
+        ),
+        ValueError,
+        2,
+        422,
+        ("not complete", "license: 'MIT Licence' is no SPDX id", "Give them"),
+    ),
+    errors.NetworkError: (
+        errors.NetworkError("'net.py:Net' needs the argument 'width'. Add --kwargs width=..."),
+        ValueError,
+        2,
+        422,
+        ("needs the argument", "'width'", "--kwargs"),
+    ),
+    errors.ConversionError: (
+        errors.ConversionError(
+            what="'net.py:Net'",
+            target="onnx",
+            tried={"dynamo": "differs at 1 1 96 64"},
+            hint="Replace the operator.",
+        ),
+        RuntimeError,
+        1,
+        422,
+        ("cannot be converted to onnx", "dynamo: differs", "Replace"),
+    ),
     errors.NotFoundError: (
         errors.NotFoundError(
             kind="model", got="nuclei-flu", known=["nuclei-fluo", "cells"], hint="zoo list."

@@ -1,5 +1,4 @@
-"""Weights format to weights format, with proof: the layer above the runner.
+"""Networks to portable packages: packing, weights format to weights format, each with proof.
 
-Nothing lives here yet; docs/design/house.md says what will. The package exists so that the layers
-are checked from the start.
+zoo pack net.py:Net --weights w.pt --sample x.npy --axes bcyx ... -o out.zip
 """

@@ -8,7 +8,9 @@ would catch anyway.
     |- UsageError (ValueError)                  the call itself is wrong
     |  |- AxesError                             axes missing, unknown, or not those of the image
     |  |- ChannelChoiceError                    one of several channels must be chosen
-    |  '- ImageMismatchError                    the image does not fit the model
+    |  |- ImageMismatchError                    the image does not fit the model
+    |  |- IncompleteError                       facts of the author are missing or wrong
+    |  '- NetworkError                          the network to be packed cannot be built or run
     |- NotFoundError (LookupError)              an id that no zoo knows
     |- MissingFileError (FileNotFoundError)     a path that does not exist
     |- ImageReadError (OSError)                 a file that is no readable image
@@ -21,6 +23,7 @@ would catch anyway.
     |- NoBackendError (RuntimeError)            nothing here can execute these weights
     |- DeviceError (RuntimeError)               the asked device is not what would be used
     |- BackendError (RuntimeError)              the framework failed while loading or running
+    |- ConversionError (RuntimeError)           no way to convert weights gave equal results
     |- OutOfMemoryError (MemoryError)           a tile or an image does not fit in memory
     |- UntrustedCodeError (PermissionError)     the package would run its author's code
     '- Cancelled                                stopped on request
@@ -88,6 +91,19 @@ class ChannelChoiceError(UsageError):
 
 class ImageMismatchError(UsageError):
     """The image does not fit the model and biozoo may not decide how to make it fit."""
+
+
+class IncompleteError(UsageError):
+    """Facts that only the author of a model knows are missing or cannot be used: all at once."""
+
+    def __init__(self, *, what: str, faults: Mapping[str, str], hint: str = ""):
+        listed = "".join(f"\n  {name}: {fault}" for name, fault in faults.items())
+        super().__init__(f"{what}{listed}{chr(10) + hint if hint else ''}")
+        self.faults = dict(faults)
+
+
+class NetworkError(UsageError):
+    """A network that is to be packed or converted cannot be built, loaded or run."""
 
 
 class NotFoundError(BiozooError, LookupError):
@@ -242,6 +258,19 @@ class DeviceError(BiozooError, RuntimeError):
 
 class BackendError(BiozooError, RuntimeError):
     """The framework that executes the weights failed."""
+
+
+class ConversionError(BiozooError, RuntimeError):
+    """No way to convert the weights gave results that agree with the original's."""
+
+    exit_code = 1
+    http_status = 422
+
+    def __init__(self, *, what: str, target: str, tried: Mapping[str, str], hint: str = ""):
+        listed = "".join(f"\n  {way}: {why}" for way, why in tried.items())
+        todo = f"\n{hint}" if hint else ""
+        super().__init__(f"{what} cannot be converted to {target} with proof:{listed}{todo}")
+        self.target, self.tried = target, dict(tried)
 
 
 class OutOfMemoryError(BiozooError, MemoryError):

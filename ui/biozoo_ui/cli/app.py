@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from . import compare_verbs, page_verbs, run_verbs, trust_verbs, zoo_verbs
+from . import (
+    card_verbs,
+    certify_verbs,
+    compare_verbs,
+    convert_verbs,
+    pack_verbs,
+    page_verbs,
+    run_verbs,
+    trust_verbs,
+    zoo_verbs,
+)
 
 app = typer.Typer(
     name="zoo",
@@ -47,4 +57,8 @@ zoo_verbs.register(app)
 trust_verbs.register(app)
 run_verbs.register(app)
 compare_verbs.register(app)
+card_verbs.register(app)
+pack_verbs.register(app)
+convert_verbs.register(app)
+certify_verbs.register(app)
 page_verbs.register(app)
