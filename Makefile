@@ -9,7 +9,7 @@ RUNTIME := $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 MODEL  ?= nuclei-fluo
 PORT   ?= 7860
 
-.PHONY: help setup setup-browser setup-coverage run demo check lint types layers test test-cuda bench clean
+.PHONY: help setup setup-browser setup-coverage run demo check lint types layers test test-cuda bench coverage clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ test-cuda: setup ## the tests that need an NVIDIA card
 
 bench: setup     ## the budgets of the design, each as a ratio within one run
 	$(BIN)/python benchmarks/run.py
+
+# Libraries that pip does not install beside ours go into a folder of their own, see docs/coverage.md.
+coverage: setup-coverage ## docs/coverage.md: real architectures through zoo pack, what is not measured yet
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target build/coverage/libraries -r benchmarks/architectures/libraries.txt
+	$(BIN)/python benchmarks/coverage.py
 
 clean:           ## what the targets above made, but not .venv
 	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

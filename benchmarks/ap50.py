@@ -25,7 +25,7 @@ from biozoo_runners.comparison.scores import THRESHOLDS, Score, average_precisio
 __all__ = ["THRESHOLDS", "Score", "average_precision", "pooled"]
 
 LABEL_SUFFIXES = (".labels.ome.tif", ".ome.tif", ".tif", ".tiff", ".png")
-SPLIT_RULE = Path(__file__).parent.parent / "zoo" / "models" / "nuclei-fluo" / "split.py"
+SPLIT_RULE = Path(__file__).parent.parent / "zoo" / "models" / "common" / "splits.py"
 
 
 def _read(path: Path) -> np.ndarray:

@@ -1,72 +1,35 @@
-"""The nucleus model that ships: what it finds, and that its package is whole."""
+"""The two nucleus models that ship: what they find, in images of any size, kind and bit depth."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-import xarray as xr
-import yaml
-from bioimageio.spec import ValidationContext
-from bioimageio.spec.model.v0_5 import ModelDescr
 from skimage.transform import rescale
 
-import biozoo.samples
-from biozoo_runners.instances import instances, read_instances_config
+import biozoo_runners
+from biozoo.samples import simulate_histology, simulate_nuclei
 
-FOLDER = Path(biozoo.samples.__file__).parent / "builtin" / "nuclei-fluo"
-HALO, STEP = 64, 16
 Finder = Callable[[np.ndarray], np.ndarray]
 
 
-@pytest.fixture(scope="module")
-def rdf() -> dict:
-    """The description as it stands in the file."""
-    return yaml.safe_load((FOLDER / "rdf.yaml").read_text(encoding="utf-8"))
+def finder(name: str) -> Iterator[Finder]:
+    """From an image to numbered nuclei, with the package's own settings."""
+    with biozoo_runners.load(name, device="cpu", threads=1) as runner:
+        yield lambda image: runner(image, axes="yx" if image.ndim == 2 else "cyx")[
+            "labels"
+        ].to_numpy()
 
 
 @pytest.fixture(scope="module")
-def model(rdf: dict) -> ModelDescr:
-    """The description, checked by bioimageio.spec without the network."""
-    with ValidationContext(root=FOLDER, perform_io_checks=False):
-        return ModelDescr.load(rdf)
+def find() -> Iterator[Finder]:
+    yield from finder("nuclei-fluo")
 
 
 @pytest.fixture(scope="module")
-def network() -> Callable[[np.ndarray], np.ndarray]:
-    """The network alone: preprocessed images (b 1 y x) to maps (b 3 y x)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(
-        FOLDER / "weights.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x: session.run(["probability"], {"raw": x.astype(np.float32)})[0]
-
-
-@pytest.fixture(scope="module")
-def find(model: ModelDescr, network: Callable[[np.ndarray], np.ndarray]) -> Finder:
-    """From an image (y x) to numbered nuclei, with the package's own settings."""
-    config = read_instances_config(model)
-
-    def run(image: np.ndarray) -> np.ndarray:
-        y, x = image.shape
-        pad = ((HALO, HALO + -y % STEP), (HALO, HALO + -x % STEP))
-        maps = network(np.pad(preprocess(image), pad, mode="symmetric")[None, None])
-        maps = maps[..., HALO : HALO + y, HALO : HALO + x]
-        return instances(xr.DataArray(maps, dims=["batch", "channel", "y", "x"]), config)[0].values
-
-    return run
-
-
-def preprocess(image: np.ndarray) -> np.ndarray:
-    """Percentiles 1 and 99.8 of the image become 0 and 1, cut to -1..3."""
-    low, high = np.percentile(image, [1, 99.8])
-    return np.clip((image.astype(np.float32) - low) / (high - low + 1e-6), -1, 3)
+def find_stained() -> Iterator[Finder]:
+    yield from finder("nuclei-histology")
 
 
 def recall(labels_true: np.ndarray, labels: np.ndarray) -> float:
@@ -78,76 +41,61 @@ def recall(labels_true: np.ndarray, labels: np.ndarray) -> float:
     return float(((overlap / union)[1:, 1:].max(axis=1) >= 0.5).mean())
 
 
-def files_in(entry: object) -> Iterator[dict]:
-    """Every {source, sha256} in a description."""
-    if isinstance(entry, dict):
-        if "sha256" in entry:
-            yield entry
-        for value in entry.values():
-            yield from files_in(value)
-    elif isinstance(entry, list):
-        for value in entry:
-            yield from files_in(value)
-
-
-def test_package_is_whole_and_small(rdf: dict, model: ModelDescr):
-    """Every file is the one described, nothing else lies there, and a wheel can carry it."""
-    described = {"rdf.yaml"}
-    for entry in files_in(rdf):
-        described.add(entry["source"])
-        found = hashlib.sha256((FOLDER / entry["source"]).read_bytes()).hexdigest()
-        assert (entry["source"], found) == (entry["source"], entry["sha256"])
-    files = list(FOLDER.iterdir())
-    assert {p.name for p in files} == described
-    assert sum(p.stat().st_size for p in files) < 3_000_000
-    assert model.id == "nuclei-fluo"
-    assert model.license == "BSD-3-Clause"
-    assert "## Validation" in (FOLDER / "README.md").read_text(encoding="utf-8")
-
-
-def test_nothing_of_the_machine_that_built_it_is_left():
-    """No file mentions a path of the machine it was made on."""
-    for path in FOLDER.iterdir():
-        assert not re.search(rb"/(work|home|root|tmp|usr)/", path.read_bytes()), path.name
-
-
-def test_every_id_is_written_out(rdf: dict):
-    """Other tools refuse a package whose ids are left to defaults."""
-    for tensor in rdf["inputs"] + rdf["outputs"]:
-        assert [axis["id"] for axis in tensor["axes"]] == ["batch", "channel", "y", "x"]
-    assert [t["id"] for t in rdf["inputs"] + rdf["outputs"]] == ["raw", "probability"]
-    halos = [axis.get("halo") for axis in rdf["outputs"][0]["axes"]]
-    assert halos == [None, None, HALO, HALO]
-
-
-def test_reproduces_its_test_output(network: Callable[[np.ndarray], np.ndarray]):
-    """The network gives the shipped output for the shipped input."""
-    image, expected = np.load(FOLDER / "test_input.npy"), np.load(FOLDER / "test_output.npy")
-    assert image.dtype == np.uint16
-    maps = network(preprocess(image[0, 0])[None, None])
-    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-3)
+def scaled(image: np.ndarray, labels: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both at another size."""
+    axis = None if image.ndim == 2 else 0
+    big = rescale(
+        image.astype(np.float32), factor, order=1, anti_aliasing=factor < 1, channel_axis=axis
+    )
+    nearest = rescale(labels, factor, order=0, preserve_range=True, anti_aliasing=False)
+    return big, nearest.astype(np.int32)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
 def test_finds_simulated_nuclei_at_any_size(find: Finder, scale: float):
     """Nuclei are found as they are, and in the same image at half and at twice its size."""
-    sample = biozoo.samples.simulate_nuclei((256, 256), seed=8, diameter=26)
-    image = rescale(sample.image.astype(np.float32), scale, order=1, anti_aliasing=scale < 1)
-    truth = rescale(sample.labels, scale, order=0, preserve_range=True, anti_aliasing=False)
-    truth = truth.astype(np.int32)
+    sample = simulate_nuclei((256, 256), seed=8, diameter=26)
+    image, truth = scaled(sample.image, sample.labels, scale)
     labels = find(image)
     assert recall(truth, labels) > 0.85
     assert labels.max() < 1.2 * truth.max()
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
+def test_finds_simulated_stained_nuclei_at_any_size(find_stained: Finder, scale: float):
+    """The same in stained tissue."""
+    sample = simulate_histology((256, 256), seed=8, diameter=26)
+    image, truth = scaled(sample.image, sample.labels, scale)
+    labels = find_stained(image)
+    assert recall(truth, labels) > 0.75
+    assert labels.max() < 1.25 * truth.max()
+
+
 def test_bit_depth_does_not_matter(find: Finder):
     """8 bit, 16 bit and float of the same image give the same nuclei."""
-    sample = biozoo.samples.simulate_nuclei((160, 192), seed=3, diameter=24)
-    grey = (preprocess(sample.image).clip(0, 1) * 255).astype(np.uint8)
+    image = simulate_nuclei((160, 192), seed=3, diameter=24).image
+    low, high = np.percentile(image, [1, 99.8])
+    grey = (np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     labels = find(grey)
     assert labels.max() > 5
     assert np.array_equal(labels, find(grey.astype(np.uint16) * 257))
     assert np.array_equal(labels, find(grey.astype(np.float32) * 100))
+
+
+def test_bit_depth_of_colours_does_not_matter(find_stained: Finder):
+    """Colours from 0 to 255, to 65535 and to 1 give the same nuclei."""
+    image = simulate_histology((160, 192), seed=3, diameter=24).image
+    labels = find_stained(image)
+    assert labels.max() > 5
+    for other in (image.astype(np.uint16) * 257, image.astype(np.float32) / 255):
+        assert (find_stained(other) > 0).sum() == pytest.approx((labels > 0).sum(), rel=0.01)
+
+
+def test_a_bright_cell_in_the_dark_is_no_stained_nucleus(find_stained: Finder):
+    """The models are not each other: fluorescence gives the one for tissue little to find."""
+    sample = simulate_nuclei((192, 192), seed=3, diameter=26)
+    image = np.repeat(np.clip(sample.image / 4, 0, 255).astype(np.uint8)[None], 3, axis=0)
+    assert recall(sample.labels, find_stained(image)) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["counts", "read noise", "gradient", "flat", "zero"])
@@ -165,21 +113,14 @@ def test_nothing_is_found_in_nothing(find: Finder, kind: str):
     assert find(image.astype(np.uint16)).max() == 0
 
 
-def test_halo_is_enough_context(network: Callable[[np.ndarray], np.ndarray]):
-    """A tile cut with the halo gives what the whole image gives there."""
-    image = preprocess(biozoo.samples.simulate_nuclei((384, 384), seed=6).image)[None, None]
-    whole = network(image)
-    tile = slice(128, 256)
-    cut = slice(128 - HALO, 256 + HALO)
-    part = network(image[..., cut, cut])[..., HALO:-HALO, HALO:-HALO]
-    difference = np.abs(part - whole[..., tile, tile])
-    assert difference.max() < 0.02
-
-
-def test_batch_items_do_not_meet(network: Callable[[np.ndarray], np.ndarray]):
-    """Two images in one batch give what each gives alone, at sizes other than the test tensor's."""
-    images = [biozoo.samples.simulate_nuclei((144, 176), seed=s, diameter=20).image for s in (1, 2)]
-    batch = np.stack([preprocess(i)[None] for i in images])
-    together = network(batch)
-    alone = np.concatenate([network(batch[i : i + 1]) for i in range(2)])
-    np.testing.assert_allclose(together, alone, atol=1e-4)
+@pytest.mark.parametrize("kind", ["glass", "tint", "tissue"])
+def test_nothing_is_found_on_an_empty_slide(find_stained: Finder, kind: str):
+    """Bare glass, one tint, and simulated tissue without nuclei hold none."""
+    rng = np.random.default_rng(1)
+    shape = (3, 200, 200)
+    image = {
+        "glass": 240 + rng.normal(0, 2, shape),
+        "tint": np.array([180, 150, 205])[:, None, None] + rng.normal(0, 4, shape),
+        "tissue": simulate_histology(shape[1:], seed=2, density=0).image,
+    }[kind]
+    assert find_stained(np.clip(image, 0, 255).astype(np.uint8)).max() <= 1

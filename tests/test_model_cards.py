@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,11 +186,10 @@ def test_every_published_description_has_a_card(shared: Path) -> None:
     files = sorted((shared / "corpus" / "rdfs").glob("*.yaml"))
     assert len(files) > 90
     for file in files:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for key, is_input in (("inputs", True), ("outputs", False)):
-            for tensor in raw[key]:
-                assert tensor_words(tensor, is_input=is_input).summary, file.name
         package = ModelPackage.from_folder(file.parent, rdf=file)
+        for key, is_input in (("inputs", True), ("outputs", False)):
+            for tensor in package.raw[key]:
+                assert tensor_words(tensor, is_input=is_input).summary, file.name
         card = ModelCard.of(package)
         assert card.name in card.to_text()
         assert _is_safe(card.to_html()), file.name

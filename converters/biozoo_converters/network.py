@@ -53,9 +53,17 @@ class Network(ABC):
     input_names
         What it calls its inputs, in order.
     sha256
-        Of its weights file; of nothing ("") where it has none.
+        Of its weights file, or where it has none of its tensors' names, shapes and values.
     strategies
         The ways it can be exported to ONNX, best first; empty where there is none.
+    notes
+        What its author should know of how it was opened: random weights, another precision.
+    output_names
+        What it calls its outputs, in order: keys of a dict, names of a graph, else "output",
+        "output1", ...; empty before the first `run` where only that tells.
+    doubts
+        Strategy -> decisions of the network that its last export has frozen: what to tell the
+        author where the graph turns out to be wrong at another size.
     """
 
     format: str
@@ -63,6 +71,9 @@ class Network(ABC):
     input_names: tuple[str, ...]
     sha256: str = ""
     strategies: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    doubts: Mapping[str, tuple[str, ...]] = {}
 
     @abstractmethod
     def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:

@@ -7,10 +7,12 @@ images of the package itself are shown, of others the description.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["render_markdown"]
+__all__ = ["harmless_source", "render_markdown"]
 
 MAX_CHARACTERS = 200_000
 """Longer documentation is cut: it would only freeze the page."""
@@ -69,7 +71,7 @@ def render_markdown(
             return value if _scheme(value) else None
         return value
 
-    return nh3.clean(
+    cleaned = nh3.clean(
         parser.renderer.render(tokens, parser.options, {}),
         tags=set(TAGS),
         attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
@@ -79,6 +81,60 @@ def render_markdown(
         set_tag_attribute_values={"a": {"target": "_blank"}, "img": {"loading": "lazy"}},
         strip_comments=True,
     )
+    return _IMAGE.sub(_described, cleaned)
+
+
+#: An image as nh3 writes it.
+_IMAGE = re.compile(r'<img((?: [a-z-]+="[^"]*")*)>')
+
+
+def _described(image: re.Match[str]) -> str:
+    """With a description, if an empty one: a reader of screens would spell out the address."""
+    given = re.findall(r' ([a-z-]+)="', image[1])
+    return image[0] if "alt" in given else f'<img alt=""{image[1]}>'
+
+
+def harmless_source(text: str, *, top_heading: int) -> str | None:
+    """Markdown as it stands but for its headings' level, None where it is more than words.
+
+    Parameters
+    ----------
+    text
+        A stranger's Markdown.
+    top_heading
+        Level that first-level headings get.
+
+    Returns
+    -------
+    str or None
+        None where it has HTML, an image, or a link to anything but http(s) and mail.
+    """
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    environment: dict[str, Any] = {}
+    tokens = parser.parse(text, environment)
+    for token in [t for top in tokens for t in (top, *(top.children or ()))]:
+        if token.type in ("html_block", "html_inline", "image"):
+            return None
+        if token.type == "link_open" and not _leads_out(str(token.attrs.get("href", ""))):
+            return None
+    if not all(_leads_out(r["href"]) for r in environment.get("references", {}).values()):
+        return None
+    lines = text.split("\n")
+    for i, token in enumerate(tokens):
+        if token.type == "heading_open" and token.map is not None:
+            level = min(6, int(token.tag[1]) + top_heading - 1)
+            if token.level or not token.markup.startswith("#"):
+                if token.level or token.map[1] - token.map[0] != 2:  # in a quote, or of many lines
+                    return None
+                lines[token.map[0] + 1] = ""  # the line below a heading
+            lines[token.map[0]] = f"{'#' * level} {tokens[i + 1].content}"
+    return "\n".join(lines)
+
+
+def _leads_out(address: str) -> bool:
+    return _scheme(address) in ("http", "https", "mailto")
 
 
 def _scheme(address: str) -> str:

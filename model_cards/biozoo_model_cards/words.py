@@ -1,20 +1,21 @@
 """Inputs, outputs and sizes of a model in the words of a person with an image.
 
 Reads the raw description of any format version: 0.5 lists an object per axis, 0.4 and older a
-string of letters beside a shape.
+string of letters beside a shape. `axis_words` has the axes one by one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from biozoo.axes import LETTERS
+from .axis_words import SPACE, AxisWords, Scales, axes_of, number_text
+from .clean import items, mapping, number, one_line, sequence
 
 __all__ = ["TensorWords", "dimensions", "tensor_words"]
 
-SPACE = ("z", "y", "x")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
@@ -34,6 +35,18 @@ class TensorWords:
         Channel names where the description gives names that say something.
     dimensions
         "2D", "3D", or "" where the tensor is no image.
+    axes
+        Each axis by itself, in the tensor's order.
+    dtype
+        Data type by numpy's name; an input is converted to it.
+    values
+        The declared range of values in words ("0 to 1"), empty where none is declared.
+    steps
+        Pre- or postprocessing, one text per step, in order.
+    optional
+        Whether the model runs without it.
+    named_channels
+        Whether its channels have names that say something, however many.
     """
 
     id: str
@@ -41,17 +54,17 @@ class TensorWords:
     description: str = ""
     channels: tuple[str, ...] = ()
     dimensions: str = ""
+    axes: tuple[AxisWords, ...] = ()
+    dtype: str = ""
+    values: str = ""
+    steps: tuple[str, ...] = ()
+    optional: bool = False
+    named_channels: bool = False
 
 
-@dataclass(frozen=True)
-class _Axis:
-    id: str
-    size: str = ""
-    names: tuple[str, ...] = ()
-    count: int | None = None
-
-
-def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
+def tensor_words(
+    tensor: Mapping[str, Any], *, is_input: bool, scales: Scales | None = None
+) -> TensorWords:
     """Words about one entry of `inputs` or `outputs` of a raw description.
 
     Parameters
@@ -60,29 +73,45 @@ def tensor_words(tensor: Mapping[str, Any], *, is_input: bool) -> TensorWords:
         The entry as the YAML file has it.
     is_input
         Inputs are converted to the model's data type, so any bit depth fits; outputs have one.
+    scales
+        (tensor id, axis id) -> scale of every axis of the description, which a size that follows
+        another axis is computed with; see `axis_words.scales`.
     """
-    axes = _axes(tensor)
+    axes = axes_of(tensor, scales or {})
     channel = next((a for a in axes if a.id == "channel"), None)
     space = [a for a in axes if a.id in SPACE]
-    dimensions = f"{len(space)}D" if len(space) in (2, 3) else ""
-    parts = [_channels(channel) if channel else "one channel" if space else ""]
-    if dimensions:
-        parts.append(dimensions + (" over time" if any(a.id == "time" for a in axes) else ""))
-    if not channel and not dimensions:
+    many = f"{len(space)}D" if len(space) in (2, 3) else ""
+    dtype, values = _dtype(tensor), _values(tensor)
+    names = channel.names if channel and _telling(channel.names) else ()
+    parts = [_channels(channel, names) if channel else "one channel" if space else ""]
+    if many:
+        parts.append(many + (" over time" if any(a.id == "time" for a in axes) else ""))
+    if not channel and not many:
         parts = ["no image"]
-    parts.append("any bit depth" if is_input and dimensions else _dtype(tensor))
+    if is_input and many:
+        parts.append("any bit depth")
+    elif values == "0 to 1":
+        parts.append("values from 0 to 1")
+    else:
+        parts.append(dtype if tensor.get("data") or tensor.get("data_type") else "")
     sizes = {a.size for a in space if a.size}
     if len(sizes) == 1:
         parts.append(sizes.pop())
     elif sizes:
         parts.append(", ".join(f"{a.id} {a.size}" for a in space if a.size))
-    names = channel.names if channel else ()
+    steps = tensor.get("preprocessing" if is_input else "postprocessing")
     return TensorWords(
-        id=str(tensor.get("id") or tensor.get("name") or "?"),
+        id=one_line(tensor.get("id") or tensor.get("name"), 100) or "?",
         summary=", ".join(p for p in parts if p),
-        description=str(tensor.get("description") or "").strip(),
-        channels=names if _telling(names) else (),
-        dimensions=dimensions,
+        description=one_line(tensor.get("description")),
+        channels=names if len(names) <= 6 else (),
+        dimensions=many,
+        axes=tuple(axes),
+        dtype=dtype,
+        values=values,
+        steps=tuple(step for step in map(_step, items(steps)) if step),
+        optional=tensor.get("optional") is True,
+        named_channels=bool(names),
     )
 
 
@@ -92,79 +121,70 @@ def dimensions(inputs: Iterable[Sequence[str]]) -> str:
     return " and ".join(f"{n}D" for n in sorted(counts) if n in (2, 3))
 
 
-def _axes(tensor: Mapping[str, Any]) -> list[_Axis]:
-    axes = tensor.get("axes") or []
-    if isinstance(axes, str):
-        return _letter_axes(axes, tensor.get("shape"))
-    return [_listed_axis(a) for a in axes if isinstance(a, Mapping)]
-
-
-def _listed_axis(axis: Mapping[str, Any]) -> _Axis:
-    kind = str(axis.get("type") or "")
-    # The specification's defaults; a space axis without an id is x.
-    default = {"space": "x", "channel": "channel", "batch": "batch", "time": "time"}
-    name = str(axis.get("id") or default.get(kind, kind))
-    names = axis.get("channel_names")
-    listed = tuple(map(str, names)) if isinstance(names, Sequence) and names else ()
-    return _Axis(name, _size(axis.get("size")), listed, len(listed) or None)
-
-
-def _letter_axes(letters: str, shape: Any) -> list[_Axis]:
-    ids = [LETTERS.get(letter, letter) for letter in letters]
-    sizes: list[Any] = [None] * len(ids)
-    if isinstance(shape, Sequence) and len(shape) == len(ids):
-        sizes = list(shape)
-    elif isinstance(shape, Mapping) and "min" in shape:
-        steps = list(shape.get("step") or [0] * len(ids))
-        sizes = [
-            {"min": least, "step": step} if step else least
-            for least, step in zip(shape["min"], steps, strict=False)
-        ]
-        sizes += [None] * (len(ids) - len(sizes))
-    elif isinstance(shape, Mapping):  # relative to an input: the number of channels is offset * 2
-        offsets, scales = list(shape.get("offset") or []), list(shape.get("scale") or [])
-        if len(offsets) == len(scales) == len(ids):
-            sizes = [None if s else round(2 * o) for s, o in zip(scales, offsets, strict=True)]
-    return [
-        _Axis(axis, _size(size), count=size if isinstance(size, int) else None)
-        for axis, size in zip(ids, sizes, strict=True)
-    ]
-
-
-def _size(size: Any) -> str:
-    if isinstance(size, int):
-        return f"exactly {size} pixels"
-    if isinstance(size, Mapping) and "min" in size:
-        step = size.get("step") or 1
-        return f"{size['min']} pixels or more" + (f" in steps of {step}" if step != 1 else "")
-    return ""  # that of another tensor, or known only after the run
-
-
-def _channels(channel: _Axis) -> str:
+def _channels(channel: AxisWords, names: Sequence[str]) -> str:
     if channel.count is None:
         return "channels"
     word = NUMBERS[channel.count] if channel.count < len(NUMBERS) else str(channel.count)
     text = f"{word} channel{'' if channel.count == 1 else 's'}"
-    return f"{text} ({', '.join(channel.names)})" if _telling(channel.names) else text
+    return f"{text} ({', '.join(names)})" if names and len(names) <= 6 else text
 
 
 def _telling(names: Sequence[str]) -> bool:
-    """Whether the names say more than the count: not channel0, channel1..."""
-    return (
-        bool(names)
-        and len(names) <= 6
-        and not all(n.lower().rstrip("0123456789") in ("", "channel", "c", "ch") for n in names)
-    )
+    """Whether the names say more than the count: not channel0, c_1, "input"..."""
+    empty = re.compile(r"(channel|chan|ch|c|f|input|output)?[ _-]?\d*", re.IGNORECASE)
+    return bool(names) and not all(empty.fullmatch(n) for n in names)
+
+
+# ------------------------------------------------------------------------------------------ values
+
+
+def _data(tensor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`data` of a tensor; of one entry per channel the first."""
+    data = tensor.get("data")
+    return mapping(data) or next(iter(items(data)), {})
 
 
 def _dtype(tensor: Mapping[str, Any]) -> str:
-    data = tensor.get("data")
-    if isinstance(data, Mapping):
-        low_high = data.get("range")
-        if isinstance(low_high, Sequence) and list(low_high) in ([0, 1], [0.0, 1.0]):
-            return "values from 0 to 1"
-        return str(data.get("type") or "")
-    low_high = tensor.get("data_range")
-    if isinstance(low_high, Sequence) and list(low_high) in ([0, 1], [0.0, 1.0]):
-        return "values from 0 to 1"
-    return str(tensor.get("data_type") or "")
+    return one_line(_data(tensor).get("type") or tensor.get("data_type"), 40) or "float32"
+
+
+def _values(tensor: Mapping[str, Any]) -> str:
+    """The declared range, or the declared values, in words."""
+    data = _data(tensor)
+    listed = sequence(data.get("values"))
+    if listed:
+        shown = ", ".join(one_line(v, 40) for v in listed[:8])
+        return f"one of {shown}" + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    ends = sequence(data.get("range") if data else tensor.get("data_range"))
+    if len(ends) != 2:
+        return ""
+    low, high = (number(end) for end in ends)
+    low = None if low is None or low in (float("inf"), float("-inf")) or low != low else low
+    high = None if high is None or high in (float("inf"), float("-inf")) or high != high else high
+    unit = one_line(data.get("unit"), 40)
+    unit = f" {unit}" if unit and unit != "arbitrary unit" else ""
+    if low is not None and high is not None:
+        return f"{number_text(low)} to {number_text(high)}{unit}"
+    if low is not None:
+        return f"{number_text(low)} or more{unit}"
+    return f"{number_text(high)} or less{unit}" if high is not None else ""
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """One step: its name, and the arguments it was given."""
+    name = one_line(step.get("id") or step.get("name"), 60)
+    given = [
+        f"{one_line(key, 40)}={_argument(value)}"
+        for key, value in mapping(step.get("kwargs")).items()
+        if value is not None
+    ]
+    return f"{name}({', '.join(given)})" if given else name
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, list):
+        shown = ", ".join(_argument(v) for v in value[:6])
+        return f"[{shown}{', …' if len(value) > 6 else ''}]"
+    if isinstance(value, Mapping):
+        return "{…}"
+    return number_text(value) if isinstance(value, float) else one_line(value, 60)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 
 from biozoo.errors import MissingFileError, NotFoundError
 
@@ -15,8 +16,22 @@ from .results import zip_files
 from .runs import Run
 from .state import ServerState
 
+if TYPE_CHECKING:
+    from biozoo import ModelPackage
+    from biozoo_model_cards.pictures import Picture
+
 #: A cover or a picture of a run never changes under its address.
 CACHED = {"cache-control": "private, max-age=3600"}
+
+CARD_TYPES = {"html": "text/html", "md": "text/markdown", "json": "application/json"}
+
+#: A card is one file with a stranger's words in it: it fetches nothing, runs nothing, and stands
+#: apart from the page of this server.
+CARD_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox allow-popups "
+    "allow-popups-to-escape-sandbox"
+)
 
 
 def routes(state: ServerState) -> APIRouter:
@@ -56,6 +71,30 @@ def routes(state: ServerState) -> APIRouter:
         if found is None:
             raise MissingFileError(what="The picture", path=path)
         return FileResponse(found, media_type=COVER_TYPES[found.suffix.lower()], headers=CACHED)
+
+    @router.get("/models/{model_id:path}/test-picture")
+    def test_picture(model_id: str, tensor: str, n: int = 0) -> Response:
+        """Serve the n-th picture of one of the model's own test tensors."""
+        for shown in test_pictures(catalog.package(model_id)):
+            if shown.tensor == tensor and 0 <= n < len(shown.views):
+                view = shown.views[n]
+                return Response(view.content, media_type=view.media, headers=CACHED)
+        raise MissingFileError(what="The picture", path=f"{tensor} {n}")
+
+    @router.get("/models/{model_id:path}/card.{kind}")
+    def card(model_id: str, kind: str) -> Response:
+        """Serve the whole card as `zoo card` writes it: html, md or json."""
+        from biozoo_model_cards import Sheet
+
+        package = catalog.package(model_id)
+        if kind not in CARD_TYPES:
+            raise NotFoundError(kind="kind of card", got=kind, known=CARD_TYPES)
+        sheet = Sheet.of(package)
+        if kind == "json":
+            return JSONResponse(sheet.to_json())
+        text = sheet.to_html() if kind == "html" else sheet.to_markdown()
+        headers = {"content-security-policy": CARD_POLICY}
+        return Response(text.encode(), media_type=CARD_TYPES[kind], headers=headers)
 
     @router.get("/models/{model_id:path}")
     def model(model_id: str) -> dict[str, Any]:
@@ -118,6 +157,26 @@ def routes(state: ServerState) -> APIRouter:
         raise NotFoundError(kind="route", got=f"/api/{rest}", known=())
 
     return router
+
+
+def test_pictures(package: ModelPackage) -> tuple[Picture, ...]:
+    """Pictures of a package's test tensors; those of the last few packages are kept."""
+    changed = package.rdf.stat().st_mtime_ns
+    return _test_pictures(package.root, package.rdf, package.origin, changed)
+
+
+@lru_cache(maxsize=8)
+def _test_pictures(root: Path, rdf: Path, origin: Any, changed: int) -> tuple[Picture, ...]:
+    from biozoo import ModelPackage
+    from biozoo_model_cards import ModelCard
+    from biozoo_model_cards.pictures import test_pictures
+
+    if origin == "installed":  # its record knows what files of an address are called here
+        package = ModelPackage.from_record(root, origin=origin)
+    else:
+        package = ModelPackage.from_folder(root, rdf=rdf, origin=origin)
+    card = ModelCard.of(package)
+    return test_pictures(package, card.inputs, card.outputs)
 
 
 def package_picture(root: Path, relative: str) -> Path | None:

@@ -247,7 +247,9 @@ def test_model(
 
 @verb
 def sample(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which sample: nuclei.")] = "nuclei",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which sample: nuclei, histology or em.")
+    ] = "nuclei",
     out: Annotated[
         str,
         typer.Option(
@@ -282,7 +284,8 @@ def sample(
         emit_json({"written": written, "objects": int(simulated.labels.max())})
     else:
         say("\n".join(map(str, written)))
-    note(f"{simulated.labels.max()} simulated {name}, {size} x {size} pixels, seed {seed}.")
+    count = f"{simulated.labels.max()} simulated {simulated.objects}"
+    note(f"{count}, {size} x {size} pixels, seed {seed}.")
 
 
 def register(app: typer.Typer) -> None:

@@ -129,6 +129,8 @@ def search(
 def show(model: Model, as_json: Json = False) -> None:
     """What a model is for, takes and gives, and how good it is."""
     import biozoo
+    from biozoo.consent import typed
+    from biozoo_converters.certificate import summary_lines
     from biozoo_model_cards import ModelCard
 
     with download_bar("downloading") as progress:
@@ -139,6 +141,11 @@ def show(model: Model, as_json: Json = False) -> None:
         emit_json({**_row(package), "card": dataclasses.asdict(ModelCard.of(package))})
     else:
         say(ModelCard.of(package).to_text().rstrip())
+        if certificate := summary_lines(package.raw):
+            say("\nCertificate")
+            for line in certificate:
+                say(f"  {line}")
+            say(f"  Repeat it: zoo certify {typed(package)}")
 
 
 @verb

@@ -21,7 +21,7 @@ from biozoo.errors import BiozooError, NotFoundError
 from biozoo.files import size_text
 from biozoo_model_cards import ModelCard
 
-from ..api.routes import package_picture
+from ..api.routes import package_picture, test_pictures
 from ..api.runs import Run, RunRequest
 from ..api.sample import sample_image
 from .checking import Checked, examine
@@ -120,13 +120,20 @@ class Handlers:
                 return None
             return f"api/models/{quote(package.id)}/picture?path={quote(path)}"
 
+        def drawn(tensor: str, n: int) -> str:
+            version = quote(package.version or "")
+            where = f"api/models/{quote(package.id)}/test-picture"
+            return f"{where}?tensor={quote(tensor)}&n={n}&v={version}"
+
+        pictures = test_pictures(package)
+        shown = card.to_html(image_url=picture, pictures=pictures, picture_url=drawn)
         return render(
             "model",
             card=card,
             entry=entry,
             chips=[c for c in (card.task, card.dimensions, entry.size, card.license) if c],
             takes="; ".join(t.summary for t in card.inputs),
-            card_html=Markup(card.to_html(image_url=picture)),
+            card_html=Markup(shown),
         )
 
     def _own_images(self, package: ModelPackage) -> Updates:

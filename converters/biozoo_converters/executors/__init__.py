@@ -1,0 +1,1 @@
+"""What runs in confined child processes for the converters."""

@@ -1,0 +1,1 @@
+"""What the built-in models have in common: network, training material, training, measuring."""
