@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [--list] [--only NAME ...] [--again] [--table]
 
 Results are kept in build/coverage/results, one file per architecture, and used again as long as the
-architecture's line, the libraries' releases and biozoo_converters are the same: an interrupted run
-goes on where it was. Ends with 1 if fewer than 95 % are certified.
+architecture's line and the libraries' releases are the same, so an interrupted run goes on where it
+was; --again measures anew. Ends with 1 if fewer than 95 % are certified.
 """
 
 from __future__ import annotations

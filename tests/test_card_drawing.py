@@ -13,9 +13,10 @@ from PIL import Image
 
 from biozoo.package import ModelPackage
 from biozoo_model_cards import ModelCard
-from biozoo_model_cards.drawing import View, draw
+from biozoo_model_cards.drawing import draw
 from biozoo_model_cards.pictures import Picture, package_image
 from biozoo_model_cards.pictures import test_pictures as pictures_of
+from biozoo_model_cards.views import View
 from packages import change_rdf, make_package
 
 IDS = {"b": "batch", "c": "channel", "t": "time", "z": "z", "y": "y", "x": "x", "i": "index"}

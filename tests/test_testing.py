@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import biozoo
-from biozoo.errors import InvalidPackageError, NoBackendError, UsageError
+from biozoo.errors import InvalidPackageError, NoBackendError, UntrustedCodeError, UsageError
 from biozoo_runners import testing
 from biozoo_runners.base import Backend
 from biozoo_runners.onnx import OnnxBackend
 from biozoo_runners.tolerance import Tolerance, compare, tolerance_for
 from packages import change_rdf, make_package, read_rdf, sha256
+from weights_state_dict import add_state_dict
 
 
 def change_output(folder: Path, array: np.ndarray) -> None:
@@ -49,6 +50,18 @@ def test_a_changed_output_is_not(tmp_path: Path) -> None:
     assert output.off_per_million == pytest.approx(1e6 / array.size)
     assert output.absolute_error == pytest.approx(0.5, abs=1e-3)
     assert "NOT reproduced" in str(report)
+
+
+def test_weights_that_need_the_authors_code_do_not_hide_the_others(tmp_path: Path) -> None:
+    folder = add_state_dict(make_package(tmp_path / "p"), keep_onnx=True)
+    report = testing.test_package(folder)
+    assert report.ok
+    told = {f.weights_format: str(f) for f in report.formats}
+    assert "reproduced" in told["onnx"]
+    assert "not tested" in told["pytorch_state_dict"]
+    assert "zoo trust" in told["pytorch_state_dict"]
+    with pytest.raises(UntrustedCodeError):  # asked for by name
+        testing.test_package(folder, weights="pytorch_state_dict")
 
 
 def test_the_packages_tolerance_counts(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Measured", "measure"]
 
+#: Seconds that one timed sample takes at least: a call of a millisecond says little.
+LONG_ENOUGH = 0.2
+
 #: Edge of the image that is timed, by number of space axes, where the size is free.
 TIMED = {2: 256, 3: 64}
 
@@ -243,14 +246,30 @@ def _timed(
         def graph() -> None:
             runner.backend.run({tensor: array})
 
-        slow = seconds(original) > 5
-        found = compare(original, graph, runs=3 if slow else runs)
+        original()
+        once = seconds(original)
+        calls = max(1, min(100, round(LONG_ENOUGH / once)))
+        found = compare(
+            repeated(original, calls),
+            repeated(graph, calls),
+            runs=min(3, runs) if once > 5 else runs,
+        )
     megapixels = math.prod(shape[2:]) / 1e6
     return {
-        "seconds": found.b / megapixels,
-        "original_seconds": found.a / megapixels,
+        "seconds": found.b / calls / megapixels,
+        "original_seconds": found.a / calls / megapixels,
         "ratio": found.ratio,
     }
+
+
+def repeated(call: Callable[[], None], times: int) -> Callable[[], None]:
+    """So many calls as one."""
+
+    def calls() -> None:
+        for _ in range(times):
+            call()
+
+    return calls
 
 
 def _timed_shape(package: ModelPackage) -> tuple[int, ...]:

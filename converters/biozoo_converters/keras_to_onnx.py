@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["KerasToOnnx", "TensorFlowToOnnx"]
 
 #: Engine of Keras, and what torch's exporters are called; tf2onnx has one way.
-WAYS = (("tensorflow", "tf2onnx"), ("torch", "dynamo"), ("torch", "torchscript"))
+WAYS = (
+    ("tensorflow", "tf2onnx"),
+    ("torch", "dynamo"),
+    ("torch", "torchscript"),
+    ("torch", "trace"),
+)
 
 
 class KerasToOnnx(Converter):

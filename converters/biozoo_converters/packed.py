@@ -85,12 +85,16 @@ class PackReport:
             lines += _block(
                 "next",
                 [
-                    f"zoo test {self.target}",
+                    f"zoo test {self.target}{self._allowed()}",
                     f"zoo run {self.target} IMAGE -o out/",
                     f"zoo card {self.target} -o card.html",
                 ],
             )
         return "\n".join(lines)
+
+    def _allowed(self) -> str:
+        """Code in a package runs after `zoo trust` only, its author's own too."""
+        return " --weights onnx" if "pytorch_state_dict" in self.raw.get("weights", {}) else ""
 
     def _proofs(self) -> list[str]:
         if self.certificate is None:

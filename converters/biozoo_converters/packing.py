@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biozoo.axes import parse_axes
-from biozoo.errors import NetworkError, UsageError
+from biozoo.errors import ConversionError, NetworkError, UsageError
 from biozoo_runners.sizes import AxisGeometry, FixedSize, ModelGeometry, ParameterizedSize
 
 from .describe import framed
@@ -23,7 +23,7 @@ from .network import Network
 from .pack_file import OutputSpec
 from .plan import Plan, checked
 from .samples import Sample, choose_axes, crop_of, fit_axes, grown, named
-from .test_tensors import preprocessed
+from .test_tensors import preprocessed, sizes_of_test
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -167,9 +167,31 @@ def _packed(plan: Plan, target: Path | None, dry_run: bool, tell: Progress) -> P
     ) as network:
         check_also(plan, network)
         found = measure(plan, network, tell)
-        with _folder() as folder:
-            draft = draft_of(plan, network, found, folder, tell)
-            return finish(plan, network, found, draft, target, dry_run=dry_run, tell=tell)
+        refused: ConversionError | None = None
+        for some in _narrower(found):
+            with _folder() as folder:
+                draft = draft_of(plan, network, some, folder, tell)
+                try:
+                    return finish(plan, network, some, draft, target, dry_run=dry_run, tell=tell)
+                except ConversionError as exc:
+                    if exc.target != "onnx":
+                        raise
+                    refused = refused or exc
+        assert refused is not None
+        raise refused
+
+
+def _narrower(found: Measured) -> Iterator[Measured]:
+    """What was measured, then the same with fewer sizes: for graphs that follow only to those."""
+    from .fewer_sizes import fewer_sizes
+
+    yield found
+    model = found.probed.geometry
+    sizes = sizes_of_test(model, {s.id: s for s in found.samples})
+    declared = [(s.id, axis) for s in found.samples for axis in s.spec.size]
+    for geometry, note in fewer_sizes(model, sizes, declared):
+        probed = replace(found.probed, geometry=geometry)
+        yield replace(found, probed=probed, notes=(*found.notes, note))
 
 
 @contextlib.contextmanager

@@ -7,17 +7,18 @@ Each picture says in its caption what it leaves out and between which values it 
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Drawn", "View", "draw"]
+from .views import View, encoded
+
+__all__ = ["Drawn", "draw"]
 
 #: Pixels that are read per side before anything is computed: a larger plane is subsampled.
 READ = 1024
@@ -27,40 +28,9 @@ PLANES, FEWEST = 64, 8
 TOUCHED = 256e6
 #: Side of a small picture after it was enlarged.
 ENLARGED = 160
-#: Above so many bytes a PNG is written as JPEG.
-PNG_BYTES = 90_000
-#: Above so many a JPEG is written with less quality: it is noise.
-JPEG_BYTES = 200_000
 _LOW, _HIGH = 0.5, 99.8
 _LABELS = re.compile(r"label|mask|instance|object|segment|class", re.IGNORECASE)
 _RGB = (("red", "green", "blue"), ("r", "g", "b"))
-
-
-@dataclass(frozen=True)
-class View:
-    """One picture.
-
-    Attributes
-    ----------
-    content, media
-        The file and its media type.
-    width, height
-        Its pixels.
-    title
-        Which channel or plane; empty where there is only one.
-    caption
-        How values became grey, and what only this picture leaves out.
-    enlarged
-        How many pixels wide one pixel of the tensor is drawn, 1 where it is not enlarged.
-    """
-
-    content: bytes
-    media: str
-    width: int
-    height: int
-    title: str
-    caption: str
-    enlarged: int = 1
 
 
 @dataclass(frozen=True)
@@ -257,11 +227,11 @@ def _view(plane: _Plane, title: str, *, labels: bool, unit: bool) -> View:
 
         pixels = label_colours(plane.values.astype(np.int64))
         told = ["each number has a colour, 0 is black"]
-        return _encoded(pixels, title, told, plane.enlarged, flat=True)
+        return encoded(pixels, title, told, plane.enlarged, flat=True)
     low, high = plane.span(unit=unit)
     told = [*_contrast(plane, low, high), *plane.said()]
     flat = plane.whole and plane.high - plane.low <= 8
-    return _encoded(plane.grey(low, high), title, told, plane.enlarged, flat=flat)
+    return encoded(plane.grey(low, high), title, told, plane.enlarged, flat=flat)
 
 
 def _planes(volume: NDArray[Any]) -> int:
@@ -281,7 +251,7 @@ def _projection(volume: NDArray[Any], side: int, *, unit: bool) -> View:
     low, high = plane.span(unit=unit and plane.within_one)
     told = [] if step == 1 else [f"of every {_nth(step)} plane"]
     told += [*_contrast(plane, low, high), *plane.said()]
-    return _encoded(plane.grey(low, high), "maximum along z", told, plane.enlarged)
+    return encoded(plane.grey(low, high), "maximum along z", told, plane.enlarged)
 
 
 def _colour_view(planes: list[_Plane]) -> View:
@@ -293,7 +263,7 @@ def _colour_view(planes: list[_Plane]) -> View:
     pixels = np.stack([p.grey(low, high) for p in planes], axis=-1)
     told = ["channels as red, green and blue", *_contrast(planes[0], low, high)]
     told += planes[0].said()
-    return _encoded(pixels, "", told, planes[0].enlarged)
+    return encoded(pixels, "", told, planes[0].enlarged)
 
 
 def _contrast(plane: _Plane, low: float, high: float) -> list[str]:
@@ -337,30 +307,3 @@ def _in_words(array: NDArray[Any]) -> str:
     if array.size <= 12:
         return f"no image ({shape}): " + ", ".join(f"{float(v):.4g}" for v in flat)
     return f"no image ({shape}), values from {float(good.min()):.4g} to {float(good.max()):.4g}"
-
-
-def _encoded(
-    pixels: NDArray[np.uint8], title: str, told: list[str], enlarged: int, *, flat: bool = False
-) -> View:
-    """A PNG, or a JPEG where the PNG would be large; `flat` pictures have few colours."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    # A line of pixels is made thick enough to be seen.
-    tall = max(enlarged, -(-24 // height)), max(enlarged, -(-24 // width))
-    pixels = np.repeat(np.repeat(pixels, tall[0], axis=0), tall[1], axis=1)
-    height, width = pixels.shape[:2]
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    buffer = io.BytesIO()
-    if flat and pixels.ndim == 3:
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(buffer, "PNG", optimize=True)
-    view = View(buffer.getvalue(), "image/png", width, height, title, "; ".join(told), enlarged)
-    if flat or enlarged > 1 or len(view.content) <= PNG_BYTES:
-        return view
-    for quality in (85, 70, 50):
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, subsampling=0)
-        if buffer.tell() <= JPEG_BYTES:
-            break
-    return replace(view, content=buffer.getvalue(), media="image/jpeg")

@@ -24,7 +24,7 @@ from .words import TensorWords
 if TYPE_CHECKING:
     from biozoo import ModelPackage
 
-    from .drawing import View
+    from .views import View
 
 __all__ = ["Picture", "data_uri", "image_name", "package_image", "test_pictures"]
 

@@ -20,6 +20,7 @@ from biozoo.errors import (
     InvalidPackageError,
     NoBackendError,
     OutOfMemoryError,
+    UntrustedCodeError,
     UsageError,
 )
 
@@ -135,6 +136,9 @@ def test_package(  # its name is for people; pytest is told below that it is no 
         None of the weights can be executed here.
     InvalidPackageError
         The description is not valid, or names no test tensors.
+    UntrustedCodeError
+        The only format needs the author's code, which nobody has allowed; beside other formats it
+        is told as not tested.
     """
     import biozoo
 
@@ -154,6 +158,11 @@ def test_package(  # its name is for people; pytest is told below that it is no 
             ways = (name, f"{name} on ")  # one backend for it, or several
             why = [w for c, w in exc.reasons.items() if c == ways[0] or c.startswith(ways[1])]
             results.append(FormatResult(name, fault="; ".join(why) or "no backend for it"))
+            continue
+        except UntrustedCodeError as exc:
+            if len(formats) == 1:
+                raise
+            results.append(FormatResult(name, fault=exc.message))  # the others need no code
             continue
         except (BackendError, OutOfMemoryError) as exc:
             results.append(FormatResult(name, fault=exc.message, broken=True))

@@ -58,10 +58,10 @@ def build(name: str, target: Path) -> None:
         text = (source / "package_readme.md").read_text(encoding="utf-8")
         readme = text.format(**_words(recipe, values, results))
         (folder / "README.md").write_text(readme, encoding="utf-8")
-        _draw_cover(folder / "cover.png", recipe, network, values)
+        _draw_cover(folder / "cover.jpg", recipe, network, values)
         values |= {
             "documentation": folder / "README.md",
-            "covers": [folder / "cover.png"],
+            "covers": [folder / "cover.jpg"],
         }
         if results:
             values["timestamp"] = results["date"]
@@ -99,9 +99,8 @@ def _draw_cover(
     with torch.inference_mode():
         maps = network(torch.from_numpy(padded[None]))[0].numpy()[:, halo:-halo, halo:-halo]
     labels = find_objects(maps, values["config"]["biozoo"]["instances"], recipe.CHANNEL_NAMES)
-    # A palette is a third of the size; noise hides that there are few colours.
-    picture = Image.fromarray(draw_cover(image, labels)).quantize(256, dither=Image.Dither.NONE)
-    picture.save(path, optimize=True)
+    picture = Image.fromarray(draw_cover(image, labels))
+    picture.save(path, quality=76, optimize=True)
 
 
 def _evaluation(recipe: ModuleType, results: dict[str, Any]) -> dict[str, Any]:

@@ -52,9 +52,10 @@ def card(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The card of a model: what it is for, takes and gives, how good and how complete it is.
+    """The card of a model: a page, Markdown or JSON to keep and send.
 
-    One HTML file that needs no other, Markdown for Hugging Face, or JSON. Nothing is run.
+    What it is for, takes and gives, how good it is, and what the card lacks. The page needs no
+    other file, the Markdown is Hugging Face's. Nothing is run for it.
     """
     from biozoo_model_cards import Sheet
 

@@ -49,7 +49,7 @@ def certify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Does a model still compute what its author's network computed?
+    """Does a model compute what its author's network computed?
 
     It makes the inputs of the model's certificate again, runs every weights format, and compares
     with the original's values, the formats with one another, batches with single images, tiles with

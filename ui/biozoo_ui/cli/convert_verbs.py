@@ -52,7 +52,7 @@ def convert(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Add another weights format to a copy of a model, with proof that it agrees.
+    """Add a weights format to a copy of a model, with proof.
 
     The new weights are compared with the original's at several sizes, on real and random input;
     what does not agree is not kept. A variant (float16, int8) is kept only where it is also faster

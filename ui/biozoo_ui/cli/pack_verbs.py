@@ -237,7 +237,7 @@ def pack(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a package from a trained network: measured, converted with proof, checked.
+    """A trained network becomes a package: measured, converted, proven.
 
     A file of your own (net.py) runs as your program does. Facts that only you know are asked for
     all at once; everything else is found out by running the network on the sample.

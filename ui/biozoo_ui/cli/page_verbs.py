@@ -31,7 +31,7 @@ def ui(
         typer.Option("--browser/--no-browser", help="Open a browser where there is a display."),
     ] = True,
 ) -> None:
-    """Open the web page: the same steps without a command line. Ctrl-C ends it."""
+    """Open the web page: the same steps in a browser. Ctrl-C ends it."""
     try:
         from biozoo_ui.web import serve
     except ImportError as exc:

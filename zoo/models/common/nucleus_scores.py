@@ -152,7 +152,7 @@ def tune(
     truth = [labels for _, labels in pairs]
     best = (-1.0, settings)
     grid = itertools.product(
-        (0.4, 0.5), (False, True), (0.3, 0.4, 0.5, 0.55, 0.6, 0.65), (0.7, 1.2), (0, 10)
+        (0.4, 0.5), (False, True), (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65), (0.7, 1.2), (0, 10, 25)
     )
     for foreground, boundary, seed, smoothing, seed_size in grid:
         trial = {k: v for k, v in settings.items() if k != "boundary"} | {
