@@ -71,7 +71,7 @@ bench: setup     ## the budgets of the design, each as a ratio within one run
 coverage: setup-coverage ## docs/coverage.md: real architectures through zoo pack, what is not measured yet
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	    --target build/coverage/libraries -r benchmarks/architectures/libraries.txt
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/coverage_table.py
 
 clean:           ## what the targets above made, but not .venv
 	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

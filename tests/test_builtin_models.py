@@ -216,10 +216,13 @@ def test_finds_what_is_simulated(name: str, runners: Callable[[str], biozoo_runn
 def test_halo_is_enough_context(name: str, runners: Callable[[str], biozoo_runners.Runner]):
     """Cut into tiles with the halo, an image gives what it gives as a whole."""
     image = SIMULATED[name]().image
-    whole = runners(name)(image, axes=axes_of(image))["probability"].to_numpy()
+    whole = runners(name)(image, axes=axes_of(image))
     tiled = runners(name)(image, axes=axes_of(image), tile={"y": 240, "x": 240})
     assert tiled.report.tiles > 1
-    assert np.abs(tiled["probability"].to_numpy() - whole).max() < 0.05
+    difference = np.abs(tiled["probability"].to_numpy() - whole["probability"].to_numpy())
+    assert difference.max() < 0.15
+    assert np.percentile(difference, 99.9) < 0.03
+    assert tiled["labels"].max() == whole["labels"].max()
 
 
 @pytest.mark.shared

@@ -22,6 +22,7 @@ from biozoo_converters.cases import plan_trials
 from biozoo_converters.certificate import Certificate, FormatProof, Original, summary_lines
 from biozoo_converters.certify import certify
 from biozoo_converters.inputs import Draw, Trial, digest, draws_of, make, normal
+from biozoo_converters.onnx_network import OnnxNetwork
 from biozoo_converters.opening import open_weights
 from biozoo_converters.prove import TOLERANCE, prove
 from biozoo_converters.setting import Setting, remembered
@@ -244,6 +245,85 @@ def test_small_noise_is_refused_with_numbers(tiny: ModelPackage) -> None:
     proof = proof_of(tiny, PLANTED["noise as of 8 bits"])
     assert proof.off_per_million > 1000
     assert 0.005 < proof.absolute_error < 0.01
+
+
+FIXED: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "one corner of a large image": (blur, lambda x: _changed(blur(x), (0, 0, 0, 0))),
+    "a mask for numbers": (
+        lambda x: (blur(x) > 0.5).astype(np.int64),
+        lambda x: (blur(x) > 0.5).astype(np.float32),
+    ),
+    "zeros for outputs whose square is no number": (
+        lambda x: blur(x).astype(np.float64) * 1e200,
+        lambda x: blur(x).astype(np.float64) * 0,
+    ),
+    "imaginary parts": (blur, lambda x: blur(x) + 5j),
+    "a network that gives nothing but zeros": (np.zeros_like, np.zeros_like),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_few_wrong_values_are_caught_at_a_fixed_size(tmp_path: Path, name: str) -> None:
+    """One wrong pixel of 160 x 160 is 39 per million."""
+    folder = make_package(tmp_path / "p", size=160, fixed_batch=True, test_size=160)
+    original, wrong = FIXED[name]
+    proof = prove(opened(folder), Fake(original), "onnx", candidate=Fake(wrong))
+    assert not proof.ok
+    assert proof.fault
+
+
+def test_a_row_of_a_volume_is_caught_and_a_class_that_jumps_is_not() -> None:
+    """100 per million of a large volume are whole rows; classes next to a boundary may differ."""
+    values = normal(5, (1, 1, 32, 96, 96)).astype(np.float64)
+    row = values.copy()
+    row[0, 0, 0, 0, :28] += 1
+    found = agree({"o": row}, {"o": values}, TOLERANCE)
+    assert found.off_per_million < 100
+    assert "more than rounding" in found.fault
+    assert agree({"o": values + 2e-3 * (row != values)}, {"o": values}, TOLERANCE).ok
+    classes = (values > 0).astype(np.int64)
+    other = classes.copy()
+    other[0, 0, 3, 3, 3] ^= 1
+    assert agree({"o": other}, {"o": classes}, TOLERANCE).ok
+
+
+def test_a_faint_channel_is_proven_beside_a_strong_one() -> None:
+    dims = {"o": ("batch", "channel", "y", "x")}
+    values = normal(6, (2, 2, 16, 16)).astype(np.float64) * np.array([1, 2e-4])[:, None, None]
+    wrong = values.copy()
+    wrong[:, 1] = 0
+    assert agree({"o": values}, {"o": values}, TOLERANCE, dims).ok
+    found = agree({"o": wrong}, {"o": values}, TOLERANCE, dims)
+    assert not found.ok
+    assert found.at["channel"] == 1
+    assert agree({"o": wrong}, {"o": values}, TOLERANCE, dims, {"o": 1.0}).ok  # as seams are
+    place = tuple(found.at.values())
+    assert abs(values[place]) == np.abs(values[:, 1]).max()
+
+
+def test_large_outputs_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = normal(7, (2, 3, 9, 9)).astype(np.float64)
+    wrong = values.copy()
+    wrong[1, 2, 8, 3] = 50
+    for dims in ({}, {"o": ("batch", "channel", "y", "x")}):
+        whole = agree({"o": wrong}, {"o": values}, TOLERANCE, dims)
+        monkeypatch.setattr("biozoo_converters.agreement.AT_ONCE", 20)
+        assert agree({"o": wrong}, {"o": values}, TOLERANCE, dims) == whole
+        assert tuple(whole.at.values()) == (1, 2, 8, 3)
+        monkeypatch.undo()
+
+
+def test_an_output_that_the_original_lacks_is_not_proven(tmp_path: Path) -> None:
+    package = opened(make_package(tmp_path / "two", outputs=2))
+    proof = prove(package, Fake(blur), "onnx")
+    assert not proof.ok
+    assert "no output 'prediction1'" in proof.fault
+
+
+def test_negative_values_are_tried_where_volumes_are_dear(tmp_path: Path) -> None:
+    folder = make_package(tmp_path / "3d", axes="bczyx", size=(80, 16), test_size=96)
+    trials = plan_trials(program_of(opened(folder)).geometry, {"raw": (1, 1, 96, 96, 96)})
+    assert "normal" in {t.draw for t in trials}
 
 
 def _graph_with_reshape(package: Path) -> None:
@@ -577,6 +657,13 @@ def test_changed_values_of_the_original_are_told(certified: ModelPackage) -> Non
         lambda raw: raw["cases"][0].update(kind="pickle"),
         lambda raw: raw["cases"][0]["outputs"]["prediction"].update(values=[1]),
         lambda raw: raw.update(cases=7),
+        lambda raw: raw["inputs"]["raw"].update(mean=[0, 1, 2]),
+        lambda raw: raw["inputs"]["raw"].update(places=[9]),
+        lambda raw: raw["inputs"]["raw"].update(axis=7),
+        lambda raw: raw["inputs"]["raw"].update(dtype="S9"),
+        lambda raw: raw["inputs"]["raw"].update(dtype="object"),
+        lambda raw: raw["cases"][1].update(seed=-5),
+        lambda raw: raw["cases"][1].update(scale=float("nan")),
     ],
 )
 def test_values_of_a_stranger_are_read_with_care(
@@ -589,8 +676,43 @@ def test_values_of_a_stranger_are_read_with_care(
     rdf = read_rdf(certified.root)
     rdf["config"]["biozoo"]["certificate"]["probes"]["sha256"] = sha256(path)
     write_rdf(certified.root, rdf)
-    with pytest.raises(InvalidPackageError):
-        certify(opened(certified.root), timing=False)
+    with OnnxNetwork(certified.root / "weights.onnx") as original:
+        for against in (None, original):
+            with pytest.raises(InvalidPackageError):
+                certify(opened(certified.root), against=against, timing=False)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: raw.update(proofs=[]),
+        lambda raw: raw["proofs"][0].pop("files"),
+        lambda raw: raw["proofs"][0]["cases"][2].update(ok=False),
+    ],
+)
+def test_a_certificate_that_says_less_than_it_seems_does_not_hold(
+    certified: ModelPackage, spoil: Callable[[dict[str, Any]], None]
+) -> None:
+    rdf = read_rdf(certified.root)
+    spoil(rdf["config"]["biozoo"]["certificate"])
+    write_rdf(certified.root, rdf)
+    report = certify(opened(certified.root), timing=False)
+    assert report.exit_code == 1
+    assert "the certificate" in "\n".join(report.lines())
+
+
+def test_a_certificate_cannot_widen_its_own_tolerance(certified: ModelPackage) -> None:
+    rdf = read_rdf(certified.root)
+    proof = rdf["config"]["biozoo"]["certificate"]["proofs"][0]
+    proof["tolerance"] = {"relative": 1e9, "absolute": float("nan"), "per_million": 1e6}
+    _graph_with_count(certified.root)
+    digest_now = sha256(certified.root / "weights.onnx")
+    proof["files"] = {"weights.onnx": digest_now}
+    rdf["weights"]["onnx"]["sha256"] = digest_now
+    write_rdf(certified.root, rdf)
+    report = certify(opened(certified.root), timing=False)
+    assert report.exit_code == 1
+    assert "the original's values" in "\n".join(report.lines())
 
 
 @pytest.mark.parametrize("raw", [{"format": 2}, {"format": 1}, {"format": 1, "reference": 3}])

@@ -97,7 +97,7 @@ def test_verify_names_the_file_with_a_flipped_byte(
 
 
 def test_an_unknown_id_offers_the_closest(zoo: Zoo) -> None:
-    assert "Did you mean nuclei-fluo?" in zoo("show", "nuclei-flu", code=2).stderr
+    assert "Did you mean nuclei-fluo" in zoo("show", "nuclei-flu", code=2).stderr
 
 
 def test_a_zip_that_climbs_out_of_its_folder_is_refused(zoo: Zoo, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from architectures.weights import enliven  # noqa: E402
 
 
 def _tool() -> Any:
-    """benchmarks/coverage.py, also where a package of that name is installed."""
-    spec = spec_from_file_location("coverage_of_architectures", BENCHMARKS / "coverage.py")
+    """benchmarks/coverage_table.py, also where a package of that name is installed."""
+    spec = spec_from_file_location("coverage_of_architectures", BENCHMARKS / "coverage_table.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -35,7 +35,7 @@ tool = _tool()
 
 NAMES = {a.name: a for a in ARCHITECTURES}
 
-#: What published bioimage.io models are made of (issue 4), as families of the register.
+#: What published bioimage.io models are made of, as families of the register.
 FAMILIES = {
     "U-Net", "Residual U-Net", "Attention U-Net", "SE", "U-Net++", "UNETR", "HRNet",
     "MultiResUNet", "U-NeXt", "Anisotropic 3D", "Distance and flow heads", "ViT",
@@ -109,11 +109,9 @@ def test_an_architecture_is_packed_proven_and_timed(
 
 def test_a_network_that_draws_is_a_line_with_a_diagnosis(tmp_path: Path) -> None:
     pytest.importorskip("monai")
-    line = NAMES["VarAutoEncoder 2D"]
-    drawing = replace(line, kwargs={**line.kwargs, "use_mean_at_inference": False})
-    result = measure(drawing, tmp_path, runs=1)
+    result = measure(NAMES["AutoencoderKL 2D"], tmp_path, runs=1)
     assert not result.certified
-    assert result.fault
+    assert "random" in result.fault
     assert "Traceback" not in result.fault
 
 

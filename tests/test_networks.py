@@ -285,7 +285,7 @@ def test_an_output_that_is_no_array_is_named(folder: Path, kind: str, says: str)
     with pytest.raises(NetworkError) as caught:
         network.run([image(1, 1, 8, 8), image(1, 4)])
     assert says in str(caught.value)
-    assert {"none": "outputs: [0]", "number": "Wrap"}.get(kind, "") in str(caught.value)
+    assert {"none": "--outputs output ", "number": "Wrap"}.get(kind, "") in str(caught.value)
 
 
 def test_a_refused_size_is_told_with_shape_cause_and_place(folder: Path) -> None:

@@ -34,7 +34,7 @@ class Architecture:
     outputs
         Which outputs the package has, of a network that returns more; empty: all.
     heavy
-        Larger than the rest by orders of magnitude: gets more time and memory.
+        Much larger than the rest, or slower to export: gets more time and memory.
     """
 
     name: str

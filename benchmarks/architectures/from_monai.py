@@ -105,11 +105,12 @@ ARCHITECTURES = (
         _3d(img_size=32, feature_size=8, hidden_size=48, mlp_dim=96, num_heads=4), "bczyx", size=32,
     ),
     Architecture(
-        "SwinUNETR 2D", "UNETR", NETS + "SwinUNETR", _2d(feature_size=12, use_v2=True)
+        "SwinUNETR 2D", "UNETR", NETS + "SwinUNETR", _2d(feature_size=12, use_v2=True), heavy=True
     ),
     Architecture(
         "SwinUNETR 3D", "UNETR", NETS + "SwinUNETR",
-        _3d(feature_size=12, depths=[1, 1, 1, 1], num_heads=[3, 3, 6, 6]), "bczyx", size=64,
+        _3d(feature_size=12, depths=[1, 1, 1, 1], num_heads=[3, 3, 6, 6]),
+        "bczyx", size=64, heavy=True,
     ),
     Architecture(
         "MedNeXt 2D", "U-NeXt", NETS + "MedNeXt", _2d(init_filters=8, kernel_size=5)

@@ -14,7 +14,7 @@ import numpy as np
 from measure import compare, seconds
 
 from .entry import Architecture
-from .weights import enliven
+from .weights import enliven, image
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -122,7 +122,7 @@ def measure(
         say("building")
         weights, made["parameters"] = _weights(architecture, folder)
         sample = folder / "sample.npy"
-        np.save(sample, _sample(architecture.shape))
+        np.save(sample, image(architecture.shape))
         say("packing")
         package, certificate = _packed(architecture, weights, sample, folder)
         proof = certificate.proof("onnx")
@@ -167,16 +167,6 @@ def _weights(architecture: Architecture, folder: Path) -> tuple[Path, float]:
         path = folder / "weights.pt"
         torch.save(module.state_dict(), path)
         return path, round(sum(p.numel() for p in module.parameters()) / 1e6, 2)
-
-
-def _sample(shape: tuple[int, ...]) -> Any:
-    """Noise at two scales: fine grain on soft blobs, as an image has them."""
-    from scipy.ndimage import gaussian_filter
-
-    rng = np.random.default_rng(0)
-    soft = gaussian_filter(rng.normal(size=shape), (0, 0, *[4] * (len(shape) - 2)))
-    soft /= soft.std()
-    return (0.8 * soft + 0.4 * rng.normal(size=shape)).astype(np.float32)
 
 
 def _packed(

@@ -168,8 +168,8 @@ def _repeat(lines: Sequence[tuple[Architecture, Measured]]) -> str:
 
 ```
 make coverage                                          # everything that is not measured yet
-python benchmarks/coverage.py --list                   # the names
-python benchmarks/coverage.py --only "UNETR 2D" --again
+python benchmarks/coverage_table.py --list                   # the names
+python benchmarks/coverage_table.py --only "UNETR 2D" --again
 ```
 
 `make coverage` installs what the `coverage` extra names. Some libraries cannot be installed beside

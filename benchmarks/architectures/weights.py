@@ -9,21 +9,26 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["enliven"]
+import numpy as np
+
+__all__ = ["enliven", "image"]
 
 #: Below this a parameter that is the same everywhere is a switch that training would open.
 _CLOSED = 1e-3
 
 
 def enliven(module: Any, shape: tuple[int, ...], *, batches: int = 2) -> None:
-    """Draw anew what is constant, then let batch norms see data.
+    """Draw anew what is constant, then let batch norms see images.
 
     Parameters
     ----------
     module
         In evaluation mode; changed in place.
     shape
-        Of one input, batch first; batches of two or four are made of it.
+        Of the sample, batch first. Batch norms see larger images where the network takes them:
+        the few pixels of a deep level of a small image, most of them padding, are no statistics.
+        Variances stay half way to the 1 that they are constructed with: a deep random network
+        normalised at every layer amplifies rounding a thousandfold, a trained one does not.
     """
     import torch
 
@@ -38,19 +43,46 @@ def enliven(module: Any, shape: tuple[int, ...], *, batches: int = 2) -> None:
         norms = [m for m in norms if m.track_running_stats and m.running_mean is not None]
         if not norms:
             return
+        larger = next(s for s in _larger(shape) if _takes(module, s))
         kept = [m.momentum for m in norms]
         try:
             for m in norms:
                 m.reset_running_stats()
                 m.momentum = None  # the mean over all batches
                 m.train()
-            for _ in range(batches):
-                count = 4 if math.prod(shape) < 2**16 else 2
-                module(torch.randn((count, *shape[1:]), generator=generator))
+            for seed in range(batches):
+                module(torch.from_numpy(image((2, *larger[1:]), seed)))
         finally:
             for m, momentum in zip(norms, kept, strict=True):
+                m.running_var.lerp_(torch.ones_like(m.running_var), 0.5)
                 m.momentum = momentum
                 m.eval()
+
+
+def image(shape: tuple[int, ...], seed: int = 0) -> Any:
+    """Noise at two scales, float32: fine grain on soft blobs, as an image has them."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    soft = gaussian_filter(rng.normal(size=shape), (0, 0, *[4] * (len(shape) - 2)))
+    soft /= soft.std()
+    return (0.8 * soft + 0.4 * rng.normal(size=shape)).astype(np.float32)
+
+
+def _larger(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shape with larger edges, then as it is."""
+    most, factor = (256, 4) if len(shape) == 4 else (64, 2)
+    return [(*shape[:2], *(max(n, min(n * factor, most // n * n)) for n in shape[2:])), shape]
+
+
+def _takes(module: Any, shape: tuple[int, ...]) -> bool:
+    import torch
+
+    try:
+        module(torch.zeros(shape))
+    except Exception:
+        return False
+    return True
 
 
 def _draw(parameter: Any, generator: Any) -> None:

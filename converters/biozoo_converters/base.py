@@ -7,7 +7,7 @@ A converter does not decide whether its result is right. It offers attempts, bes
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -53,11 +53,14 @@ class Attempt:
         tried then.
     optimised
         What worked over the weights afterwards, ``""`` for nothing.
+    doubts
+        Asked when the result is not proven: what the making may have lost, a sentence each.
     """
 
     strategy: str
     make: Callable[[Path], dict[str, Any]]
     optimised: str = ""
+    doubts: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True)

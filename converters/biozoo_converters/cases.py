@@ -203,9 +203,12 @@ def _free(
         long = a.at_most(min(want, limit), 1)
         if long <= beside[i]:
             long = more[i]
-        kind = "real" if i % 2 == 0 else "like"
+        # Plain noise among what is needed: a like input may be nowhere negative.
+        kind = "real" if i % 2 == 0 else "normal"
         wanted.append(((*beside[:i], long, *beside[i + 1 :]), kind, True))
     unequal = tuple(f[min(3 - i % 2, len(f) - 1)] for i, f in enumerate(few))
+    if len(axes) == 1:
+        wanted.append((more, "normal", True))
     wanted += [(more, "normal", False), (unequal, "like", False)]
     side = round((normal * prod(own) / pixels(own)) ** (1 / len(axes)))
     larger = tuple(a.at_most(max(s * 5 // 4, side), 1) for a, s in zip(axes, own, strict=True))

@@ -151,6 +151,8 @@ def _probes(
     """The original's values, and what is wrong with them."""
     if certificate is None:
         return None, []
+    if not certificate.proofs:
+        return None, ["the certificate proves nothing: it names no weights"]
     source, sha256 = (certificate.probes.get(k, "") for k in ("source", "sha256"))
     if not source:
         return None, ["the certificate has no values of the original: nothing can be repeated"]
@@ -175,6 +177,13 @@ def _check_fits(package: ModelPackage, setting: Setting, probes: Probes) -> None
                     source=package.path("certificate.json"),
                     why=f"its case {n} has an input '{tensor}' of {len(shape)} axes, the "
                     "description has no such one.",
+                    hint="Pack the model again.",
+                )
+            if not probes.draws[tensor].fits(shape):
+                raise InvalidPackageError(
+                    source=package.path("certificate.json"),
+                    why=f"its case {n} does not fit the description: values of '{tensor}' are "
+                    "described for other axes.",
                     hint="Pack the model again.",
                 )
 
@@ -229,6 +238,12 @@ def _changed(package: ModelPackage, certificate: Certificate | None, name: str) 
         return _unproven(certificate, name, files)
     if told is not None and not told.ok:
         return FormatReport(name, fault=f"not proven by its author: {told.fault}", broken=True)
+    if told is not None and not all(c.ok for c in told.counted):
+        fault = "the certificate contradicts itself: proven, and a case that differs"
+        return FormatReport(name, fault=fault, broken=True)
+    if told is not None and not told.files:
+        fault = "the certificate does not say of which files it is"
+        return FormatReport(name, fault=fault, broken=True)
     if told is not None:
         for source, sha in told.files.items():
             if files.get(source) != sha:

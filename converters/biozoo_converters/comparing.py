@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from biozoo.errors import BiozooError, InvalidPackageError, OutOfMemoryError
 from biozoo.files import sha256_of
+from biozoo_runners.tolerance import Tolerance
 
 from .certify_report import Check, FormatReport, check_of
 from .inputs import Trial, digest
@@ -18,7 +19,6 @@ from .setting import Setting, remembered
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
-    from biozoo_runners.tolerance import Tolerance
 
     from .base import Progress, Reference
     from .certificate import Certificate
@@ -119,7 +119,7 @@ class Comparing:
 
     def _empty(self, name: str) -> FormatProof:
         told = self._certificate and self._certificate.proof(name)
-        return FormatProof(name, "", told.tolerance if told else TOLERANCE)
+        return FormatProof(name, "", stricter(told.tolerance) if told else TOLERANCE)
 
     def _probed(self, candidate: Reference, empty: FormatProof) -> Sequence[Case | None]:
         assert self._probes is not None
@@ -154,6 +154,19 @@ class Comparing:
         except BiozooError as exc:
             return failed(case, exc)
         return with_result(case, probe.compare(got, empty.tolerance))
+
+
+def stricter(told: Tolerance) -> Tolerance:
+    """A tolerance that a stranger wrote, nowhere wider than that of a proof."""
+
+    def least(own: float, most: float) -> float:
+        return own if 0 <= own <= most else most  # no number is no tolerance, either
+
+    return Tolerance(
+        least(told.relative, TOLERANCE.relative),
+        least(told.absolute, TOLERANCE.absolute),
+        least(told.per_million, TOLERANCE.per_million),
+    )
 
 
 def variant_reports(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from biozoo.errors import UsageError
 from biozoo_runners.sizes import (
     AxisGeometry,
     FixedSize,
@@ -66,7 +67,7 @@ def ordered(raw: Mapping[str, Any]) -> dict[str, Any]:
 def input_channels(spec: InputSpec, sample: Sample, count: int) -> list[str]:
     """Names of an input's channels: given, else the sample's own, else numbered."""
     if spec.channels:
-        return list(spec.channels)
+        return _given(spec.channels, count, f"input '{sample.id}'")
     own = list(sample.image.channel_names)
     if len(own) == count and any(not n.isdigit() for n in own):
         return own
@@ -77,13 +78,29 @@ def input_channels(spec: InputSpec, sample: Sample, count: int) -> list[str]:
     return numbered(count)
 
 
+def _given(names: Sequence[str], count: int, what: str) -> list[str]:
+    """The author's names of channels, where they are as many as these."""
+    if len(names) != count:
+        raise UsageError(
+            f"The {what} has {count} channel{'' if count == 1 else 's'}, {len(names)} are named: "
+            f"{', '.join(names)}. Name each once (--channels ID=A,B)."
+        )
+    return list(names)
+
+
 def numbered(count: int, single: str = "channel0") -> list[str]:
     """Names for channels of which nothing is known."""
     return [single] if count == 1 else [f"channel{i}" for i in range(count)]
 
 
 def described_input(
-    tensor: TensorGeometry, spec: InputSpec, sample: Sample, steps: Steps, *, tiles: bool
+    tensor: TensorGeometry,
+    spec: InputSpec,
+    sample: Sample,
+    steps: Steps,
+    *,
+    tiles: bool,
+    before: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """An input of the description, without its test tensor.
 
@@ -95,6 +112,9 @@ def described_input(
         Preprocessing, checked; axes are filled in here.
     tiles
         Whether the network may see an image piece by piece (its receptive field is limited).
+    before
+        The inputs described so far: an axis that follows one of theirs has its pixel size, because
+        the specification computes the axis' size from both.
     """
     sizes = {**sample.image.pixel_size, **spec.pixel_size}
     units = {a: spec.unit for a in spec.pixel_size if spec.unit} or dict(sample.image.unit)
@@ -108,7 +128,9 @@ def described_input(
             made["channel_names"] = input_channels(spec, sample, count)
         else:
             made["size"] = _size(axis)
-            if axis.kind in ("space", "time") and axis.id in sizes:
+            if reference := _referenced(axis, before):
+                made |= _spacing(axis, reference)
+            elif axis.kind in ("space", "time") and axis.id in sizes:
                 made["scale"] = float(sizes[axis.id])
                 if units.get(axis.id):
                     made["unit"] = units[axis.id]
@@ -155,15 +177,12 @@ def described_output(
         if axis.kind == "batch":
             pass
         elif axis.kind == "channel":
-            made["channel_names"] = list(spec.channels) or numbered(_fixed(axis), tensor.id)
+            count, what = _fixed(axis), f"output '{tensor.id}'"
+            given = _given(spec.channels, count, what) if spec.channels else []
+            made["channel_names"] = given or numbered(count, tensor.id)
         else:
             made["size"] = _size(axis)
-            reference = _referenced(axis, inputs)
-            scale = axis.scale * float(reference.get("scale", 1.0))
-            if axis.kind in ("space", "time") and scale != 1:
-                made["scale"] = scale
-            if reference.get("unit"):
-                made["unit"] = reference["unit"]
+            made |= _spacing(axis, _referenced(axis, inputs))
             if axis.halo:
                 made["halo"] = axis.halo
         axes.append(made)
@@ -205,10 +224,9 @@ def described_values(
         return {"type": "uint8", "values": [0, 1]}, steps
     if dtype not in DTYPES:
         dtype = "float32"
-    known = tuple(map(float, probed.ranges.get(tensor.id, ())))
     data: dict[str, Any] = {"type": dtype}
-    if dtype.startswith("float") and known and known[0] >= 0 and known[1] <= 1:
-        data["range"] = [0.0, 1.0]
+    if dtype.startswith("float") and tensor.id in probed.proven:  # what was seen promises nothing
+        data["range"] = [float(v) for v in probed.ranges[tensor.id]]
     return data, steps
 
 
@@ -247,8 +265,19 @@ def _size(axis: AxisGeometry) -> Any:
             return {}  # data-dependent: an index axis of an output
 
 
+def _spacing(axis: AxisGeometry, reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Pixel size and unit of an axis that follows a described one."""
+    made: dict[str, Any] = {}
+    scale = axis.scale * float(reference.get("scale", 1.0))
+    if axis.kind in ("space", "time") and scale != 1:
+        made["scale"] = scale
+    if reference.get("unit"):
+        made["unit"] = reference["unit"]
+    return made
+
+
 def _referenced(axis: AxisGeometry, inputs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The described input axis that an output axis refers to, {} where there is none."""
+    """The described input axis that an axis refers to, {} where there is none."""
     if not isinstance(axis.size, SizeReference):
         return {}
     for tensor in inputs:

@@ -16,6 +16,7 @@ from biozoo_runners.sizes import FixedSize
 from .cover import draw_cover
 from .describe import FORMAT_VERSION, described_input, described_output, ordered, tolerances
 from .drafts import Draft
+from .label_outputs import labels_of
 from .network import Named, Network
 from .packing import Measured, Progress, output_specs, steps_of
 from .plan import Plan
@@ -44,12 +45,14 @@ def draft_of(plan: Plan, network: Network, found: Measured, folder: Path, tell: 
         i: plan.after[k] if k < len(plan.after) else [] for k, i in enumerate(found.output_ids)
     }
     tiles = all(depth is not None for depth in found.probed.receptive_field.values())
-    inputs = [
-        described_input(t, samples[t.id].spec, samples[t.id], before[t.id], tiles=tiles)
-        for t in geometry.inputs
-    ]
+    inputs: list[dict[str, Any]] = []
+    for t in geometry.inputs:
+        spec, steps = samples[t.id].spec, before[t.id]
+        inputs.append(
+            described_input(t, spec, samples[t.id], steps, tiles=tiles, before=tuple(inputs))
+        )
     outputs = [
-        described_output(t, specs[t.id], inputs, found.probed, after[t.id])
+        described_output(labels_of(t, after[t.id]), specs[t.id], inputs, found.probed, after[t.id])
         for t in geometry.outputs
     ]
     if not found.probed.batch:
@@ -113,7 +116,8 @@ def add_sample(folder: Path, tensor: dict[str, Any], array: NDArray[Any]) -> boo
             photometric="minisblack",
             software=False,
             compression="zlib",
-            predictor=plain.dtype.kind in "ui",  # for real numbers not every reader knows one
+            # of real numbers not every reader knows one, of 8 bytes not even the writer
+            predictor=plain.dtype.kind in "ui" and plain.dtype.itemsize <= 4,
         )
         tensor["sample_tensor"] = file_entry(folder, name)
     return image
@@ -141,7 +145,7 @@ def _check_result(name: str, array: NDArray[Any]) -> None:
 def _widen(tensor: dict[str, Any], array: NDArray[Any]) -> None:
     """Drop a range that the test output itself does not keep."""
     data = tensor["data"]
-    if isinstance(data, dict) and isinstance(data.get("range"), list):
+    if isinstance(data, dict) and isinstance(data.get("range"), list | tuple):
         low, high = data["range"]
         if (low is not None and array.min() < low) or (high is not None and array.max() > high):
             del data["range"]
@@ -262,12 +266,14 @@ def facts_of(raw: Mapping[str, Any], found: Measured) -> list[str]:
             facts.append(f"a value of `{tensor}` depends on all of the image along {along}")
         else:
             facts.append(
-                f"a value of `{tensor}` depends on {depth} pixels to each side along {along}"
+                f"a value of `{tensor}` depends on {depth} pixel{'' if depth == 1 else 's'} to "
+                f"each side along {along}"
             )
     if not found.probed.batch:
         facts.append("images go through the network one by one (batch size 1)")
     for tensor in raw["outputs"]:
         low, high = found.probed.ranges.get(tensor["id"], (None, None))
         if low is not None and high is not None:
-            facts.append(f"the network's `{tensor['id']}` lay between {low:.3g} and {high:.3g}")
+            lies = "lies" if tensor["id"] in found.probed.proven else "lay"
+            facts.append(f"the network's `{tensor['id']}` {lies} between {low:.3g} and {high:.3g}")
     return facts

@@ -15,7 +15,9 @@ from biozoo_runners.torch_devices import import_torch
 
 from .adaptive_pooling import with_free_pooling
 from .author_code import is_own_line
+from .diagnosis import Diagnosis, ExportError, module_path
 from .network import ExportRequest
+from .patience import Overdue, computing_at_most
 from .size_guards import frozen_decisions
 
 __all__ = ["SpecialisedError", "by_dynamo"]
@@ -37,6 +39,11 @@ class SpecialisedError(Exception):
         self.axes, self.path, self.place = tuple(axes), path, place
 
 
+#: Seconds of computing; U-Nets take 5, the deepest encoders 60, a Swin transformer whose windows
+#: do not divide the image would take hours.
+MOST_SECONDS = 200.0
+
+
 def by_dynamo(shown: Any, arrays: Sequence[npt.NDArray[Any]], request: ExportRequest) -> Any:
     """The graph as a protobuf message, made from symbols.
 
@@ -44,6 +51,16 @@ def by_dynamo(shown: Any, arrays: Sequence[npt.NDArray[Any]], request: ExportReq
     the axis is declared as what its steps make of it (16 * n, say): a network that halves four
     times then sees that no row is ever left over.
     """
+    try:
+        with computing_at_most(MOST_SECONDS):
+            return _exported(shown, arrays, request)
+    except Overdue as exc:
+        why = f"torch.export was not done with its sizes after {MOST_SECONDS:.0f} s of computing"
+        change = "Fix the sizes (--fixed y,x), or let it compute no sizes from other sizes"
+        raise ExportError(Diagnosis("", module_path(exc, shown.network), why, change)) from exc
+
+
+def _exported(shown: Any, arrays: Sequence[npt.NDArray[Any]], request: ExportRequest) -> Any:
     torch: Any = import_torch("Exporting to ONNX", extra="pack")
     tensors = shown.tensors(arrays)
     free = request.free or tuple({} for _ in arrays)

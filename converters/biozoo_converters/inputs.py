@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -51,6 +51,8 @@ class Trial:
         """What `to_dict` gave."""
         if raw["kind"] not in ("real", "random") or raw["draw"] not in ("", "like", "normal"):
             raise ValueError(f"no case of kind {raw['kind']!r}, {raw['draw']!r}")
+        if int(raw["seed"]) < 0 or not 0 < float(raw["scale"]) < inf:
+            raise ValueError(f"no case of seed {raw['seed']}, scale {raw['scale']}")
         return cls(
             {str(i): tuple(map(int, s)) for i, s in raw["shapes"].items()},
             raw["kind"],
@@ -74,6 +76,14 @@ class Draw:
     places: tuple[int, ...] = ()
     """axes along which neighbours are alike"""
 
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether arrays of this shape can be drawn."""
+        axes = (*self.places, *(() if self.axis is None else (self.axis,)))
+        if not all(0 <= n < len(shape) for n in axes):
+            return False
+        channels = 1 if self.axis is None else shape[self.axis]
+        return len(self.mean) == len(self.std) == channels
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -89,8 +99,10 @@ class Draw:
     def from_dict(cls, raw: Mapping[str, Any]) -> Draw:
         """What `to_dict` gave."""
         low, high = map(float, raw["range"])
+        if (dtype := np.dtype(str(raw["dtype"]))).kind not in "biuf":
+            raise ValueError(f"no input of type {dtype}")
         return cls(
-            np.dtype(str(raw["dtype"])).name,
+            dtype.name,
             None if raw["axis"] is None else int(raw["axis"]),
             tuple(map(float, raw["mean"])),
             tuple(map(float, raw["std"])),

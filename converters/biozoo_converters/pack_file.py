@@ -17,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from biozoo.errors import IncompleteError, InvalidPackageError, MissingFileError, closest
 
 __all__ = [
+    "PREDICTION",
+    "RAW",
     "InputSpec",
     "OutputSpec",
     "PackFile",
@@ -27,6 +29,9 @@ __all__ = [
     "require",
     "schema",
 ]
+
+#: What the only input and the only output are called where nobody says.
+RAW, PREDICTION = "raw", "prediction"
 
 Precision = Literal["float16", "int8"]
 ExtraFormat = Literal["torchscript", "pytorch_state_dict"]
@@ -292,7 +297,7 @@ def read_pack_file(path: Path) -> dict[str, Any]:
 
 def _no_pack_file(path: Path, why: str) -> InvalidPackageError:
     return InvalidPackageError(
-        source=path, why=why, hint="zoo pack --init pack.yaml writes one to start from."
+        source=path, why=why, hint="zoo pack --init writes one to start from."
     )
 
 
@@ -359,8 +364,8 @@ def require(faults: Mapping[str, str], *, what: str = "") -> None:
         raise IncompleteError(
             what=what or f"The package cannot be made: {count} missing or cannot be used.",
             faults=faults,
-            hint="zoo pack ... --init pack.yaml writes a file to fill in, with what you gave so "
-            "far.",
+            hint="The same command with --init writes a pack.yaml to fill in, with what you gave "
+            "so far.",
         )
 
 

@@ -16,7 +16,7 @@ import yaml
 from biozoo.axes import LETTERS
 from biozoo.errors import UsageError
 
-from .pack_file import is_pack_file, read_pack_file
+from .pack_file import PREDICTION, RAW, is_pack_file, read_pack_file
 from .processing_text import number
 
 __all__ = ["Options", "merge", "parse_kwargs"]
@@ -132,8 +132,15 @@ def _tensors(values: dict[str, Any], options: Options, folder: Path) -> None:
         name, axes = _named(text, outputs.ids())
         outputs.of(name, i)["axes"] = axes
     for text in options.channels:
-        name, listed = _named(text, [*inputs.ids(), *outputs.ids()])
-        side = outputs if name in outputs.ids() else inputs
+        before, after = inputs.ids() or [RAW], outputs.ids() or [PREDICTION]
+        name, listed = _named(text, [*before, *after])
+        if name is None and "=" in text:
+            raise UsageError(
+                f"--channels {text}: there is no tensor of that name, there are "
+                f"{', '.join([*before, *after])}. Others get theirs by --sample ID=FILE and "
+                "--output-id ID."
+            )
+        side = inputs if name is None or name in before else outputs
         side.of(name)["channels"] = listed
     for option, side in (("preprocessing", inputs), ("postprocessing", outputs)):
         for part in side.parts if getattr(options, option) else ():

@@ -119,7 +119,7 @@ def tensor_lines(raw: Mapping[str, Any]) -> list[str]:
     lines = []
     for side in ("inputs", "outputs"):
         for tensor in raw[side]:
-            axes = ", ".join(_axis(a, side == "outputs") for a in tensor["axes"])
+            axes = ", ".join(_axis(a, _coarser(a, raw)) for a in tensor["axes"])
             data = tensor.get("data") or {}
             first = data[0] if isinstance(data, list) else data
             text = f"{side[:-1]} {tensor['id']}: {axes}; {first.get('type', 'float32')}"
@@ -132,7 +132,19 @@ def tensor_lines(raw: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _axis(axis: Mapping[str, Any], output: bool) -> str:
+def _coarser(axis: Mapping[str, Any], raw: Mapping[str, Any]) -> float:
+    """How many pixels of the axis that it follows one pixel of an axis covers."""
+    size = axis.get("size")
+    if not isinstance(size, Mapping) or "axis_id" not in size:
+        return 1.0
+    for tensor in (*raw["inputs"], *raw["outputs"]):
+        for other in tensor["axes"]:
+            if (tensor["id"], other.get("id")) == (size["tensor_id"], size["axis_id"]):
+                return float(axis.get("scale", 1) / other.get("scale", 1))
+    return 1.0
+
+
+def _axis(axis: Mapping[str, Any], coarser: float) -> str:
     name = str(axis.get("id", axis["type"]))
     size = axis.get("size")
     if axis["type"] == "channel":
@@ -147,9 +159,8 @@ def _axis(axis: Mapping[str, Any], output: bool) -> str:
         name += f" {size['min']} + n*{size['step']}"
     elif isinstance(size, Mapping) and "axis_id" in size:
         offset = size.get("offset", 0)
-        scale = axis.get("scale", 1)
         name += f" as {size['axis_id']}" if size["axis_id"] != axis.get("id") else ""
-        name += f" / {scale:g}" if output and scale != 1 else ""
+        name += f" / {coarser:g}" if abs(coarser - 1) > 1e-6 else ""
         name += f" {offset:+d}" if offset else ""
     if axis.get("halo"):
         name += f" (halo {axis['halo']})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from biozoo_runners.sizes import AxisGeometry, FixedSize, ModelGeometry, Paramet
 
 from .describe import framed
 from .network import Network
-from .pack_file import OutputSpec
+from .pack_file import PREDICTION, RAW, OutputSpec
 from .plan import Plan, checked
 from .samples import Sample, choose_axes, crop_of, fit_axes, grown, named
 from .test_tensors import preprocessed, sizes_of_test
@@ -222,7 +222,7 @@ def measure(plan: Plan, network: Network, tell: Progress) -> Measured:
         arrays[sample.id] = grown(fit_axes(sample, sample.axes, sizes), sizes)
     before = steps_of(plan, samples)
     inputs = [_bare_input(s, arrays[s.id], before[s.id]) for s in samples]
-    ids = _output_ids(plan, network, taken.outputs)
+    ids = _output_ids(plan, network, taken.outputs, {s.id for s in samples})
     specs = output_specs(plan, ids)
     probed = probe(
         network,
@@ -260,7 +260,7 @@ def _in_order(plan: Plan, network: Network) -> list[Sample]:
     samples, takes = list(plan.samples), list(network.input_names)
     given = [s.spec.id for s in samples]
     if len(samples) == 1:
-        return named(samples, [given[0] or "raw"])
+        return named(samples, [given[0] or RAW])
     if all(g in takes for g in given):
         samples.sort(key=lambda s: takes.index(str(s.spec.id)))
         return named(samples, [str(s.spec.id) for s in samples])
@@ -292,8 +292,8 @@ def output_specs(plan: Plan, ids: Sequence[str]) -> dict[str, OutputSpec]:
     return {i: given[k] if k < len(given) else OutputSpec() for k, i in enumerate(ids)}
 
 
-def _output_ids(plan: Plan, network: Network, count: int) -> list[str]:
-    """Given, else the network's own names where it has several outputs with such."""
+def _output_ids(plan: Plan, network: Network, count: int, inputs: Collection[str]) -> list[str]:
+    """Given, else the network's own names where it has several outputs with such; not `inputs`'."""
     given = [s.id for s in plan.file.outputs]
     if len(given) > count:
         raise NetworkError(
@@ -307,8 +307,13 @@ def _output_ids(plan: Plan, network: Network, count: int) -> list[str]:
         if name is None and count > 1 and i < len(own) and not own[i].startswith("output"):
             name = _as_id(own[i], i)
         if name is None:
-            name = "prediction" if count == 1 else f"prediction{i}"
-        ids.append(name)
+            name = PREDICTION if count == 1 else f"{PREDICTION}{i}"
+        if name in inputs and i < len(given) and given[i]:
+            raise UsageError(
+                f"An input and an output are both called '{name}'. Give one another name "
+                "(--output-id, --sample ID=FILE)."
+            )
+        ids.append(f"{name}_out" if name in inputs else name)
     return ids
 
 

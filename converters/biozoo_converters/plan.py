@@ -126,4 +126,5 @@ def _axes(file: PackFile, faults: dict[str, str]) -> None:
             try:
                 parse_axes(text)
             except AxesError as exc:
-                faults[name] = exc.message
+                if exc.message not in faults.values():  # of a sample that was opened: told already
+                    faults[name] = exc.message

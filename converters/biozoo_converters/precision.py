@@ -254,7 +254,7 @@ def _measured(
     )
     try:
         with open_weights(with_weights(package, "onnx", weights), "onnx") as opened:
-            seen = agree(opened.run(real), reference.run(real), allowed)
+            seen = agree(opened.run(real), reference.run(real), allowed, _dims(package))
     except BiozooError as exc:
         return replace(found, why=f"it does not run: {exc.message}")
     found = replace(found, seen=seen, tolerance=allowed, ratio=_ratio(package, weights, real))
@@ -277,6 +277,13 @@ def _measured(
     )
     why = "" if proof.ok else f"it does not agree: {proof.fault}"
     return replace(found, kept=proof.ok, proof=proof, why=why)
+
+
+def _dims(package: ModelPackage) -> dict[str, tuple[str, ...]]:
+    """Axis ids of each output."""
+    from biozoo_runners.program import program_of
+
+    return {t.id: t.dims for t in program_of(package).geometry.outputs}
 
 
 def _tolerance(package: ModelPackage) -> Tolerance:

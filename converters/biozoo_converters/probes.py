@@ -60,7 +60,7 @@ class Probe:
             if o in got and got[o].shape != known.shape:
                 fault = f"'{o}' has the shape {got[o].shape}, the original's is {known.shape}"
                 return nothing_alike(fault, o)
-        taken = {o: _at(got[o], self.trial.seed) for o in self.outputs if o in got}
+        taken = {o: _real(_at(got[o], self.trial.seed)) for o in self.outputs if o in got}
         found = agree(
             taken,
             {o: np.array(v.values) for o, v in self.outputs.items()},
@@ -172,6 +172,11 @@ def _at(array: NDArray[Any], seed: int) -> NDArray[Any]:
         return array.reshape(-1)
     places = np.random.PCG64(seed + 77).random_raw(PLACES) % np.uint64(array.size)
     return array.reshape(-1)[np.asarray(places, np.intp)]
+
+
+def _real(array: NDArray[Any]) -> NDArray[Any]:
+    """As the original's values are read: real numbers; what is none stays what it is."""
+    return array.astype(np.float64) if array.dtype.kind in "biuf" else array
 
 
 def _short(value: Any) -> float:

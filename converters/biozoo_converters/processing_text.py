@@ -141,16 +141,23 @@ def _judge(step: dict[str, Any], side: Side) -> None:
     try:
         known[step["id"]].validate_python(trial)
     except ValidationError as exc:
-        said = []
-        for error in exc.errors():
-            field = ".".join(str(p) for p in error["loc"][1:] if not set(str(p)) & set("[("))
-            text = error["msg"].removeprefix("Value error, ")
-            if error["type"] == "extra_forbidden":
-                text = "is no argument of this step"
-            said.append(f"{field}: {text}" if field else text)
-        raise ValueError(
-            f"'{step['id']}' cannot be used: {'; '.join(dict.fromkeys(said))}"
-        ) from exc
+        raise ValueError(f"'{step['id']}' cannot be used: {_said(exc.errors())}") from exc
+
+
+def _said(errors: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic found, in a line; where a step has several forms, those of the nearest form."""
+    forms: dict[str, list[str]] = {}
+    for error in errors:
+        parts = [str(p) for p in error["loc"][1:] if not set(str(p)) & set("[(")]
+        form = parts.pop(0) if parts and parts[0][:1].isupper() else ""
+        text = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            text = "is no argument of this step"
+        if error["type"] == "missing":
+            text = "must be given"
+        forms.setdefault(form, []).append(": ".join(filter(None, (".".join(parts), text))))
+    nearest: list[str] = min(forms.values(), key=len)
+    return "; ".join(dict.fromkeys(nearest))
 
 
 @cache

@@ -27,7 +27,8 @@ from biozoo.errors import (
 )
 from biozoo_runners.tolerance import Tolerance
 
-from .agreement import Agreement, agree, nothing_alike, varies
+from .agreement import Agreement, agree, nothing_alike, rms_of
+from .evidence import Dead, idle_outputs, unprovable
 from .inputs import Trial
 from .proof import Case, FormatProof
 from .setting import Remembered, Setting, remembered
@@ -152,16 +153,23 @@ def compare_networks(
     description: list[str] = []
     notes: list[str] = list(setting.notes)
     total = len(setting.trials)
+    dead = Dead(setting)
+    absent: set[str] = set()
     for done, (trial, inputs, expected) in enumerate(
         judged(setting, reference, description, notes)
     ):
         if progress is not None:
             progress(proof.weights_format, done, total)
+        absent |= setting.dims.keys() - expected.keys()
+        dead.look(expected)
         cases.append(_case(setting, trial, inputs, expected, candidate, proof.tolerance))
     proof = replace(proof, cases=tuple(cases))
     if not cases:
         why = description[0] if description else "there is no input to try"
         return replace(proof, fault=f"nothing could be compared: {why}")
+    if why := unprovable(absent, dead):
+        told = tuple(dict.fromkeys(description))
+        return replace(proof, fault=why, description=told, notes=tuple(dict.fromkeys(notes)))
     if all(c.ok for c in cases):
         seams, equal = _tiled(setting, reference, candidate, proof.tolerance, notes)
         proof = replace(
@@ -223,11 +231,6 @@ def judged(
                 f"({trial.kind} input); equal constants prove little"
             )
         yield trial, inputs, expected
-
-
-def idle_outputs(setting: Setting, outputs: Arrays) -> list[str]:
-    """The outputs that are the same everywhere, or no number anywhere."""
-    return [o for o, a in outputs.items() if not varies(a, setting.dims.get(o, ()))]
 
 
 def _case(
@@ -361,7 +364,9 @@ def seam_case(
     """A network's tiles against its whole."""
     whole = run_plan(network, cut.whole, setting.grown(cut.shapes))
     case = Case(cut.shapes, "tiled", note=f"cut along {', '.join(cut.axes)}: {cut.tiles.summary}")
-    found = with_result(case, agree(tiles, whole, tolerance, setting.dims))
+    # What a halo has to be is measured on the whole output: a faint channel has seams of its own.
+    level = {o: rms_of(a) for o, a in whole.items()}
+    found = with_result(case, agree(tiles, whole, tolerance, setting.dims, level))
     return replace(found, fault=found.fault.replace("the original gives", "the whole gives"))
 
 

@@ -39,6 +39,9 @@ __all__ = ["Files", "first_proven", "trial"]
 #: What no other strategy would change.
 _FINAL = (Cancelled, MissingDependencyError, OutOfMemoryError, StorageError, UntrustedCodeError)
 
+#: So many reasons are told why weights may be wrong.
+_DOUBTS = 3
+
 
 def first_proven(
     draft: Draft,
@@ -106,7 +109,8 @@ def first_proven(
             if proof.ok:
                 files.keep()
                 return entry, proof
-            tried[_unused(_name(attempt), tried)] = proof.fault or str(proof)
+            why = [(proof.fault or str(proof)).rstrip("."), *list(attempt.doubts())[:_DOUBTS]]
+            tried[_unused(_name(attempt), tried)] = ". ".join(why)
     raise ConversionError(
         what=f"Model '{draft.raw.get('name') or draft.root.name}'",
         target=weights_format,

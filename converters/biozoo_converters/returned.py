@@ -12,7 +12,11 @@ from typing import Any
 
 from biozoo.errors import NetworkError, closest
 
-__all__ = ["chosen", "flat", "not_a_tensor"]
+__all__ = ["ReturnedError", "chosen", "flat", "not_a_tensor"]
+
+
+class ReturnedError(NetworkError):
+    """The network ran, and what it returned is no output of a package, whatever its input."""
 
 
 def flat(made: Any) -> list[tuple[str, Any]]:
@@ -55,7 +59,7 @@ def chosen(
         There is no such output, or none at all.
     """
     if not named:
-        raise NetworkError(f"{who} returns nothing. Let its forward return a tensor.")
+        raise ReturnedError(f"{who} returns nothing. Let its forward return a tensor.")
     if outputs is None:
         return list(named)
     by_name = dict(named)
@@ -69,20 +73,27 @@ def chosen(
             near = closest(wanted, by_name) if isinstance(wanted, str) else []
             offer = f" Did you mean {' or '.join(near)}?" if near else ""
             listed = ", ".join(f"{i} ({n})" for i, n in enumerate(by_name))
-            raise NetworkError(f"{who} has no output {wanted!r}.{offer} It has {listed[:400]}.")
+            raise ReturnedError(f"{who} has no output {wanted!r}.{offer} It has {listed[:400]}.")
     return made
 
 
-def not_a_tensor(who: str, number: int, name: str, value: Any, count: int) -> NetworkError:
-    """The error for an output that is kept and is something else than a tensor."""
+def not_a_tensor(
+    who: str, number: int, name: str, value: Any, count: int, tensors: Sequence[str] = ()
+) -> ReturnedError:
+    """The error for an output that is kept and is something else than a tensor.
+
+    `tensors` are the names of those that are.
+    """
     kind = "None" if value is None else _kind(value)
     if count == 1:
         todo = "Wrap the network in one whose forward returns a tensor"
     else:
-        others = "the outputs that are tensors (outputs: [0], say)"
-        todo = f"Keep only {others}, or wrap the network in one whose forward returns tensors"
+        todo = "Wrap the network in one whose forward returns tensors"
+        if tensors:
+            names = ",".join(tensors)
+            todo = f"Keep only those that are tensors: --outputs {names} (pack.yaml: keep_outputs)"
     which = f"output {number} ('{name}')" if count > 1 else "its output"
-    return NetworkError(
+    return ReturnedError(
         f"{who} gives an output that is not a tensor: {which} is {kind}. Each output of a package "
         f"is an array. {todo}."
     )

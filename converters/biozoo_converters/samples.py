@@ -16,6 +16,7 @@ from biozoo.axes import letters, parse_axes
 from biozoo.errors import AxesError, BiozooError, ImageMismatchError, NetworkError
 
 from .pack_file import InputSpec
+from .returned import ReturnedError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -158,6 +159,8 @@ def choose_axes(network: Network, samples: Sequence[Sample]) -> Taken:
         for arrays in _trials(samples, chosen):
             try:
                 outputs = network.run([a.values for a in arrays])
+            except ReturnedError:  # it ran: no other axes would help
+                raise
             except NetworkError as exc:
                 first = first or exc
                 continue

@@ -6,6 +6,7 @@ postprocessing are the runners' own, which follow the specification.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -172,8 +173,8 @@ def _parts(inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, A
     from bioimageio.spec import ValidationContext
     from bioimageio.spec.model import v0_5 as spec
 
-    def bare(raw: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in raw.items() if k != "test_tensor"}
+    def bare(raw: Mapping[str, Any]) -> dict[str, Any]:  # a copy: validating changes it in place
+        return copy.deepcopy({k: v for k, v in raw.items() if k != "test_tensor"})
 
     with ValidationContext(perform_io_checks=False, log_warnings=False):
         return spec.ModelDescr.model_construct(  # type: ignore[call-arg]

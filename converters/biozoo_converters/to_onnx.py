@@ -109,7 +109,11 @@ def onnx_attempts(
         The weights' file in the package.
     """
     for strategy in network.strategies:
-        yield Attempt(strategy, partial(_exported, network, request, strategy, name))
+        yield Attempt(
+            strategy,
+            partial(_exported, network, request, strategy, name),
+            doubts=partial(_doubts, network, strategy),
+        )
 
 
 def onnx_entry(folder: Path, name: str = NAME) -> dict[str, Any]:
@@ -132,6 +136,10 @@ def _exported(
 
     (folder / name).write_bytes(tidy(network.export(request, strategy), request))
     return onnx_entry(folder, name)
+
+
+def _doubts(network: Network, strategy: str) -> tuple[str, ...]:
+    return network.doubts.get(strategy, ())
 
 
 class TorchToOnnx(Converter):

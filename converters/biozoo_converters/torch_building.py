@@ -297,9 +297,10 @@ def _for_the_author(text: str) -> str:
     """The executor's sentence, which speaks to whoever got a package, to who makes one."""
     fault, found, _ = text.partition(" One of the two is not the described one")
     if found:
+        fault = f"{fault[0].upper()}{fault[1:]}".replace(" ():", ":", 1)  # without arguments
         return (
-            f"{fault[0].upper()}{fault[1:]} Give the arguments that it was trained with (--kwargs "
-            "NAME=VALUE), or the weights of this network."
+            f"{fault} Give the arguments that it was trained with (--kwargs NAME=VALUE), or the "
+            "weights of this network."
         )
     for end in ("Ask the package's author", "Run `zoo verify`"):
         fault, found, _ = text.partition(f" {end}")

@@ -14,7 +14,7 @@ from biozoo_runners.base import ran_out_of_memory
 
 from .author_code import place_in, said
 from .network import ExportRequest, Network
-from .returned import chosen, flat, not_a_tensor
+from .returned import ReturnedError, chosen, flat, not_a_tensor
 
 __all__ = ["TorchNetwork", "arrays_of", "tensors_of"]
 
@@ -154,9 +154,10 @@ def arrays_of(named: Sequence[tuple[str, Any]], who: str, count: int) -> list[np
     made: list[npt.NDArray[Any]] = []
     for number, (name, value) in enumerate(named):
         if not isinstance(value, torch.Tensor):
-            raise not_a_tensor(who, number, name, value, count)
+            tensors = [n for n, v in named if isinstance(v, torch.Tensor)]
+            raise not_a_tensor(who, number, name, value, count, tensors)
         if value.is_complex():
-            raise NetworkError(
+            raise ReturnedError(
                 f"{who} gives complex numbers as output {number} ('{name}'); an image has real "
                 "ones. Let it return torch.view_as_real(...), the absolute value or the phase."
             )

@@ -189,7 +189,10 @@ class Trials:
             return None
         shapes = tuple(o.shape for o in made)
         if any(n < 1 for shape in shapes for n in shape):
-            self.refusals[wanted] = f"{self.network.name} gives outputs without pixels."
+            self.refusals[wanted] = (
+                f"{self.network.name} gives an output without values. If its size depends on the "
+                "data, as a mask or nonzero makes it, return the map that it is made from."
+            )
             return None
         return shapes
 

@@ -7,6 +7,7 @@ one order, one date, one permission, one level of compression, nothing about the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import zipfile
@@ -29,6 +30,9 @@ _LEVEL = 6
 
 #: What is never part of a package.
 _LEFT_OUT = (*LITTER, RECORD, "__pycache__")
+
+#: So many files that would be lost are looked for: a home folder is not read to its end.
+_SHOWN = 4
 
 
 def write_package(folder: Path, target: Path) -> None:
@@ -138,27 +142,30 @@ def _zip(folder: Path, names: list[str], file: object) -> None:
 
 def _below(folder: Path) -> Iterator[Path]:
     """Every file and link below a folder but for what is left out; links are not followed."""
-    for entry in folder.iterdir():
-        if entry.name in _LEFT_OUT:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _below(entry)
-        else:
-            yield entry
+    folders = [folder]
+    while folders:  # not by recursion: somebody's folder may be deep
+        for entry in folders.pop().iterdir():
+            if entry.name in _LEFT_OUT:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                folders.append(entry)
+            else:
+                yield entry
 
 
 def _not_of_package(folder: Path) -> list[str]:
-    """Files in a folder that its own description does not name."""
-    there = {path.relative_to(folder).as_posix() for path in _below(folder)}
-    if not there:
-        return []
+    """Some of the files in a folder that its own description does not name."""
     try:
         found = rdfs.find_rdf(folder)
         refs = rdfs.file_refs(rdfs.read(found))
+        known = {str(PurePosixPath(ref.source)) for ref in refs} | {found.name}
     except BiozooError:
-        return sorted(there)
-    known = {str(PurePosixPath(ref.source)) for ref in refs} | {found.name}
-    return sorted(there - known)
+        known = set()
+    there = (path.relative_to(folder).as_posix() for path in _below(folder))
+    try:
+        return sorted(itertools.islice((n for n in there if n not in known), _SHOWN))
+    except OSError as exc:
+        return [f"{exc.filename}, which cannot be read"]
 
 
 def _to_disk(number: int) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from biozoo.errors import BiozooError, NoBackendError, NotFoundError
 
+from .sample import SIMULATED
+
 if TYPE_CHECKING:
     from biozoo import ModelPackage, Settings
 
@@ -80,8 +82,10 @@ class Catalog:
         raise NotFoundError(kind="model", got=model_id, known=packages, hint="See zoo list.")
 
     def entries(self) -> list[Entry]:
-        """A card for every model, those that run here first."""
-        return sorted((self.entry(p) for p in self.packages()), key=lambda e: not e.runs)
+        """A card for every model: those that run here first, and of these the built-in ones."""
+        order = {name: i for i, name in enumerate(SIMULATED)}
+        entries = (self.entry(p) for p in self.packages())
+        return sorted(entries, key=lambda e: (not e.runs, order.get(e.id, len(order))))
 
     def search(self, words: str) -> list[str]:
         """Ids of the models that fit all the words, best first; every id for no words."""

@@ -12,11 +12,19 @@ import numpy as np
 if TYPE_CHECKING:
     from biozoo import ModelPackage
 
-SIMULATED = {"nuclei-fluo": "nuclei"}
-"""Built-in model -> sample of `biozoo.samples` it is made for."""
+SIMULATED = {
+    "nuclei-fluo": ("nuclei", "cells.ome.tif"),
+    "nuclei-histology": ("histology", "tissue.ome.tif"),
+    "em-membrane": ("em", "slice.ome.tif"),
+}
+"""Built-in model -> sample of `biozoo.samples` it is made for, and what its file is called; in the
+order in which a newcomer is shown them."""
 
-SIMULATED_NAME = "cells.ome.tif"
-"""What `zoo sample` writes, so that the shown command works as it stands."""
+ABOUT = {
+    "nuclei": "simulated nuclei under a fluorescence microscope",
+    "histology": "simulated tissue, stained with haematoxylin and eosin",
+    "em": "simulated cells under an electron microscope",
+}
 
 
 @dataclass(frozen=True)
@@ -47,19 +55,19 @@ def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
     folder = folder / f"{name}-{package.version or 0}"
     folder.mkdir(parents=True, exist_ok=True)
     if package.origin == "built-in" and package.id in SIMULATED:
-        return _simulated(SIMULATED[package.id], folder)
+        return _simulated(*SIMULATED[package.id], folder)
     return _tested(package, name, folder)
 
 
-def _simulated(kind: str, folder: Path) -> SampleImage:
-    path = folder / SIMULATED_NAME
+def _simulated(kind: str, name: str, folder: Path) -> SampleImage:
+    path = folder / name
     if not path.exists():
         from biozoo.samples import simulate
         from biozoo_runners import write_image
 
         write_image(path, simulate(kind).to_xarray()[0])
     command = f"zoo sample {kind} -o {path.name}"
-    return SampleImage(path, path.name, command, f"simulated {kind} under a microscope")
+    return SampleImage(path, path.name, command, ABOUT[kind])
 
 
 def _tested(package: ModelPackage, name: str, folder: Path) -> SampleImage:

@@ -34,6 +34,7 @@ def release(recipe: ModuleType, checkpoint: Path, target: Path) -> int:
     fuse_batch_norm(model)
     state = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, target)
+    target.chmod(0o644)  # safetensors leaves it to its owner alone
     with torch.inference_mode():
         difference = (load_network(recipe, target)(x) - expected).abs().max().item()
     if difference > 1e-4:

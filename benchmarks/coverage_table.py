@@ -1,6 +1,6 @@
 """Real architectures through `zoo pack`, each in a process of its own: `make coverage`.
 
-    python benchmarks/coverage.py [--list] [--only NAME ...] [--again] [--table]
+    python benchmarks/coverage_table.py [--list] [--only NAME ...] [--again] [--table]
 
 Results are kept in build/coverage/results, one file per architecture, and used again as long as the
 architecture's line and the libraries' releases are the same, so an interrupted run goes on where it
@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "build" / "coverage" / "results"
 TABLE = ROOT / "docs" / "coverage.md"
 GOAL = 0.95
+
+#: How the fault of an architecture begins whose process ended, or was ended.
+ENDED = "While "
 
 #: Seconds of computing and bytes that one architecture may take; four and two times that where it
 #: is heavy. A process that waits is stopped after `PATIENCE` times as long by the clock.
@@ -77,7 +80,7 @@ def main() -> int:
             OMP_NUM_THREADS=str(args.threads), CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="3"
         )
         CONTEXT.set_forkserver_preload(list(PRELOADED))
-        todo = [a for a in chosen if args.again or kept(a) is None]
+        todo = [a for a in chosen if args.again or unfinished(a)]
         print(f"{len(chosen)} architectures, {len(todo)} to measure", flush=True)
         with ThreadPoolExecutor(args.jobs) as pool:
             for done, result in enumerate(pool.map(lambda a: run(a, args.threads), todo), 1):
@@ -148,7 +151,7 @@ def run(architecture: Architecture, threads: int) -> Measured:
         else:
             why = stopped[0] if stopped else f"the process ended with {child.exitcode}: "
             why += "" if stopped else _last_line(folder / "said")
-            fault = f"While {_text(folder / 'step') or 'starting'}: {why[:300]}"
+            fault = f"{ENDED}{_text(folder / 'step') or 'starting'}: {why[:300]}"
             result = Measured(architecture.name, fault=fault)
     library = OF_LIBRARY.get(architecture.library, architecture.library)
     result = replace(
@@ -214,6 +217,12 @@ def kept(architecture: Architecture) -> Measured | None:
     if not path.exists():
         return None
     return Measured.from_json(path.read_text(encoding="utf-8"))
+
+
+def unfinished(architecture: Architecture) -> bool:
+    """Whether there is no result, or only that its process ended before there was one."""
+    result = kept(architecture)
+    return result is None or result.fault.startswith(ENDED)
 
 
 def key(architecture: Architecture) -> str:
