@@ -239,7 +239,7 @@ def release(library: str) -> str:
         return version(name)
     except PackageNotFoundError:
         found = next(FOLDER.glob(f"{library}-*.dist-info"), None)
-        return found.name.split("-")[1] if found else ""
+        return found.name.removesuffix(".dist-info").split("-")[1] if found else ""
 
 
 if __name__ == "__main__":

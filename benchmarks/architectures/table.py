@@ -168,7 +168,7 @@ def _repeat(lines: Sequence[tuple[Architecture, Measured]]) -> str:
 
 ```
 make coverage                                          # everything that is not measured yet
-python benchmarks/coverage_table.py --list                   # the names
+python benchmarks/coverage_table.py --list             # the names
 python benchmarks/coverage_table.py --only "UNETR 2D" --again
 ```
 

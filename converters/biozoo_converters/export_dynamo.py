@@ -15,7 +15,7 @@ from biozoo_runners.torch_devices import import_torch
 
 from .adaptive_pooling import with_free_pooling
 from .author_code import is_own_line
-from .diagnosis import Diagnosis, ExportError, module_path
+from .diagnosis import Diagnosis, ExportError
 from .network import ExportRequest
 from .patience import Overdue, computing_at_most
 from .size_guards import frozen_decisions
@@ -55,9 +55,12 @@ def by_dynamo(shown: Any, arrays: Sequence[npt.NDArray[Any]], request: ExportReq
         with computing_at_most(MOST_SECONDS):
             return _exported(shown, arrays, request)
     except Overdue as exc:
-        why = f"torch.export was not done with its sizes after {MOST_SECONDS:.0f} s of computing"
+        names = {id(m): name for name, m in shown.network.named_modules()}
+        path, place = _here(names, exc.frame)
+        at = f" ({place})" if place else ""
+        why = f"torch.export was not done with sizes there after {MOST_SECONDS:.0f} s{at}"
         change = "Fix the sizes (--fixed y,x), or let it compute no sizes from other sizes"
-        raise ExportError(Diagnosis("", module_path(exc, shown.network), why, change)) from exc
+        raise ExportError(Diagnosis("", path, why, change)) from exc
 
 
 def _exported(shown: Any, arrays: Sequence[npt.NDArray[Any]], request: ExportRequest) -> Any:
@@ -163,7 +166,7 @@ def _fixings(module: Any) -> Iterator[dict[int, tuple[str, str]]]:
 
     def noted(self: Any, symbol: Any, target: Any, *more: Any, **named: Any) -> Any:
         if getattr(target, "is_Integer", False):
-            seen.setdefault(int(target), _here(names))
+            seen.setdefault(int(target), _here(names, sys._getframe(1)))
         return plain(self, symbol, target, *more, **named)
 
     env._set_replacement = noted
@@ -173,10 +176,9 @@ def _fixings(module: Any) -> Iterator[dict[int, tuple[str, str]]]:
         env._set_replacement = plain
 
 
-def _here(names: Mapping[int, str]) -> tuple[str, str]:
+def _here(names: Mapping[int, str], frame: FrameType | None) -> tuple[str, str]:
     """The innermost submodule that is running, and the innermost line that is not torch's."""
     path = place = ""
-    frame: FrameType | None = sys._getframe(2)
     while frame is not None and not path:
         if not place and is_own_line(frame.f_code.co_filename):
             place = f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"

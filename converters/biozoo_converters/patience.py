@@ -15,7 +15,17 @@ __all__ = ["Overdue", "computing_at_most"]
 
 
 class Overdue(BaseException):  # not Exception: torch catches those and goes on
-    """The time is over; raised wherever the process happens to be."""
+    """The time is over; raised wherever the process happens to be.
+
+    Attributes
+    ----------
+    frame
+        What was running.
+    """
+
+    def __init__(self, frame: FrameType | None):
+        super().__init__("the time is over")
+        self.frame = frame
 
 
 @contextmanager
@@ -35,7 +45,7 @@ def computing_at_most(seconds: float) -> Iterator[None]:
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise Overdue
+        raise Overdue(frame)
 
     before = signal.signal(signal.SIGVTALRM, end)
     try:
