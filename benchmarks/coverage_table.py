@@ -47,7 +47,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = (
     "torch", "torch.onnx", "onnx", "onnxruntime", "onnxscript", "onnxslim", "scipy.ndimage",
     "monai.networks.nets", "segmentation_models_pytorch", "timm", "torchvision",
-    "bioimageio.spec.model.v0_5", "bioimageio.core", "biozoo_converters.packing",
+    "bioimageio.spec.model.v0_5", "bioimageio.core", "biozoo_converters.packing.build",
 )  # fmt: skip
 
 #: What a result depends on beside the architecture's own line.

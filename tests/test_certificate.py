@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 
 from biozoo.errors import BackendError, InvalidPackageError, NetworkError, NoBackendError
 from biozoo.package import ModelPackage
-from biozoo_converters.agreement import agree, varies
-from biozoo_converters.attest import Attested, attest
-from biozoo_converters.cases import plan_trials
-from biozoo_converters.certificate import Certificate, FormatProof, Original, summary_lines
-from biozoo_converters.certify import certify
-from biozoo_converters.inputs import Draw, Trial, digest, draws_of, make, normal
-from biozoo_converters.onnx_network import OnnxNetwork
-from biozoo_converters.opening import open_weights
-from biozoo_converters.prove import TOLERANCE, prove
-from biozoo_converters.setting import Setting, remembered
-from biozoo_converters.tiled import plan_cuts
-from biozoo_converters.timing import interleaved, kept
+from biozoo_converters.networks.onnx_network import OnnxNetwork
+from biozoo_converters.networks.opening import open_weights
+from biozoo_converters.proof.agreement import agree, varies
+from biozoo_converters.proof.attest import Attested, attest
+from biozoo_converters.proof.cases import plan_trials
+from biozoo_converters.proof.certificate import Certificate, FormatProof, Original, summary_lines
+from biozoo_converters.proof.certify import certify
+from biozoo_converters.proof.inputs import Draw, Trial, digest, draws_of, make, normal
+from biozoo_converters.proof.prove import TOLERANCE, prove
+from biozoo_converters.proof.setting import Setting, remembered
+from biozoo_converters.proof.tiled import plan_cuts
+from biozoo_converters.proof.timing import interleaved, kept
 from biozoo_runners.program import program_of
 from biozoo_runners.tolerance import Tolerance
 from biozoo_ui.cli.app import app
@@ -307,7 +307,7 @@ def test_large_outputs_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     wrong[1, 2, 8, 3] = 50
     for dims in ({}, {"o": ("batch", "channel", "y", "x")}):
         whole = agree({"o": wrong}, {"o": values}, TOLERANCE, dims)
-        monkeypatch.setattr("biozoo_converters.agreement.AT_ONCE", 20)
+        monkeypatch.setattr("biozoo_converters.proof.agreement.AT_ONCE", 20)
         assert agree({"o": wrong}, {"o": values}, TOLERANCE, dims) == whole
         assert tuple(whole.at.values()) == (1, 2, 8, 3)
         monkeypatch.undo()

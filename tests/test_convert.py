@@ -35,17 +35,17 @@ from biozoo.errors import (
 )
 from biozoo.files import sha256_of
 from biozoo.package import ModelPackage
-from biozoo_converters import convert as converting
-from biozoo_converters.base import Attempt, Converter, Job
-from biozoo_converters.convert import convert, first_proven
-from biozoo_converters.drafts import Draft
-from biozoo_converters.network import ExportRequest
-from biozoo_converters.onnx_tidy import tidy
-from biozoo_converters.opening import open_weights
-from biozoo_converters.optimise import optimised
-from biozoo_converters.prove import prove
-from biozoo_converters.source_package import attach, copied
-from biozoo_converters.writing import write_package
+from biozoo_converters.conversion import convert as converting
+from biozoo_converters.conversion.base import Attempt, Converter, Job
+from biozoo_converters.conversion.convert import convert, first_proven
+from biozoo_converters.conversion.drafts import Draft
+from biozoo_converters.conversion.onnx_tidy import tidy
+from biozoo_converters.conversion.optimise import optimised
+from biozoo_converters.conversion.source_package import attach, copied
+from biozoo_converters.conversion.writing import write_package
+from biozoo_converters.networks.network import ExportRequest
+from biozoo_converters.networks.opening import open_weights
+from biozoo_converters.proof.prove import prove
 from biozoo_runners import test_package as run_test
 from biozoo_runners.base import Availability
 from packages import change_rdf, make_package, read_rdf, sha256
@@ -398,7 +398,7 @@ def test_optimisation_is_kept_where_it_is_worth_it_and_still_right(
 
         # An optimiser that is wrong at other sizes is found out, and the proven file stays.
         monkeypatch.setattr(
-            "biozoo_converters.optimise._worthwhile",
+            "biozoo_converters.conversion.optimise._worthwhile",
             lambda before: [("careless", doubled(counted=256))],
         )
         again, same = optimised(draft, slim, better, original)
@@ -590,8 +590,8 @@ def test_weights_that_changed_are_not_converted(scripted: Path, tmp_path: Path) 
 def test_planning_imports_no_framework(scripted: Path) -> None:
     code = (
         "import sys, biozoo\n"
-        "from biozoo_converters.convert import targets\n"
-        "import biozoo_converters.precision, biozoo_converters.onnx_to_torch\n"
+        "from biozoo_converters.conversion.convert import targets\n"
+        "from biozoo_converters.conversion import onnx_to_torch, precision\n"
         "print(sorted(targets()), [m for m in ('torch', 'onnx', 'onnxruntime', 'keras',"
         " 'tensorflow', 'bioimageio.core') if m in sys.modules])"
     )

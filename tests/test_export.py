@@ -22,10 +22,10 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from biozoo_converters.diagnosis import ExportError  # noqa: E402
-from biozoo_converters.export import examples  # noqa: E402
-from biozoo_converters.network import ExportRequest  # noqa: E402
-from biozoo_converters.torch_network import TorchNetwork  # noqa: E402
+from biozoo_converters.exporting.diagnosis import ExportError  # noqa: E402
+from biozoo_converters.exporting.export import examples  # noqa: E402
+from biozoo_converters.networks.network import ExportRequest  # noqa: E402
+from biozoo_converters.networks.torch_network import TorchNetwork  # noqa: E402
 
 Rule = tuple[str, int, int]
 YX: dict[int, Rule] = {0: ("batch", 1, 1), 2: ("y", 4, 8), 3: ("x", 4, 8)}
@@ -370,7 +370,7 @@ def test_exporting_prints_and_warns_nothing_and_changes_no_setting(
 
 
 def test_weights_that_one_file_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from biozoo_converters import export
+    from biozoo_converters.exporting import export
 
     monkeypatch.setattr(export, "_MOST_BYTES", 100)
     with pytest.raises(NetworkError, match="2 GB"):
@@ -394,7 +394,7 @@ def test_an_input_that_is_not_used_and_outputs_that_are_not_there() -> None:
 
 
 def test_an_onnx_file_gets_the_names_and_sizes_of_the_description(tmp_path: Any) -> None:
-    from biozoo_converters.onnx_network import OnnxNetwork
+    from biozoo_converters.networks.onnx_network import OnnxNetwork
 
     net = network(Two())
     free = ({0: ("batch", 1, 1), 2: ("y", 2, 4), 3: ("x", 2, 4)},) * 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biozoo.errors import ConversionError
-from biozoo_converters.fewer_sizes import fewer_sizes
+from biozoo_converters.conversion.fewer_sizes import fewer_sizes
 from biozoo_runners.sizes import (
     AxisGeometry,
     FixedSize,
@@ -79,7 +79,7 @@ def values(folder: Path, **more: object) -> dict[str, object]:
 
 def test_a_package_allows_what_its_graph_is_right_at(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from biozoo_converters.packing import pack
+    from biozoo_converters.packing.build import pack
 
     report = pack(values(tmp_path), tmp_path / "out", root=tmp_path)
     sizes = {a["id"]: a["size"] for a in report.raw["inputs"][0]["axes"] if a["type"] == "space"}
@@ -91,7 +91,7 @@ def test_a_package_allows_what_its_graph_is_right_at(tmp_path: Path) -> None:
 
 def test_an_author_who_gives_the_sizes_is_told_instead(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from biozoo_converters.packing import pack
+    from biozoo_converters.packing.build import pack
 
     size = {"y": {"min": 16, "step": 1}, "x": {"min": 16, "step": 1}}
     with pytest.raises(ConversionError, match="onnx"):

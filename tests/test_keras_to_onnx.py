@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 import biozoo
 from biozoo.consent import grant
 from biozoo.package import ModelPackage
-from biozoo_converters import keras_to_onnx
-from biozoo_converters.base import Job
-from biozoo_converters.convert import convert
-from biozoo_converters.keras_to_onnx import KerasToOnnx
-from biozoo_converters.setting import network_inputs
+from biozoo_converters.conversion import keras_to_onnx
+from biozoo_converters.conversion.base import Job
+from biozoo_converters.conversion.convert import convert
+from biozoo_converters.conversion.keras_to_onnx import KerasToOnnx
+from biozoo_converters.proof.setting import network_inputs
 from biozoo_runners import test_package as run_test
 from packages import make_package, read_rdf, write_rdf
 from weights_keras import add_keras, material, set_weights
@@ -98,6 +98,6 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_module_imports_neither_keras_nor_tensorflow() -> None:
-    code = "import biozoo_converters.keras_to_onnx, sys; print('keras' in sys.modules)"
+    code = "import biozoo_converters.conversion.keras_to_onnx, sys; print('keras' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

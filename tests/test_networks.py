@@ -20,10 +20,10 @@ from weights_state_dict import add_state_dict
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from biozoo_converters.network import ExportRequest, Named  # noqa: E402
-from biozoo_converters.package_network import package_network  # noqa: E402
-from biozoo_converters.torch_network import TorchNetwork  # noqa: E402
-from biozoo_converters.torch_source import open_network  # noqa: E402
+from biozoo_converters.networks.network import ExportRequest, Named  # noqa: E402
+from biozoo_converters.networks.package_network import package_network  # noqa: E402
+from biozoo_converters.networks.torch_network import TorchNetwork  # noqa: E402
+from biozoo_converters.networks.torch_source import open_network  # noqa: E402
 
 SOURCE = '''\
 """A network of a test."""

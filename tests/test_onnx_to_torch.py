@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 import biozoo
 from biozoo.errors import ConversionError
 from biozoo.package import ModelPackage
-from biozoo_converters.onnx_to_torch import module_of, to_module
+from biozoo_converters.conversion.onnx_to_torch import module_of, to_module
 from packages import make_package
 
 RNG = np.random.default_rng(0)

@@ -18,9 +18,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 import biozoo
+import biozoo_converters
 from biozoo.errors import BiozooError, ConversionError, NetworkError, UsageError
-from biozoo_converters import packing
-from biozoo_converters.packed import PackReport
+from biozoo_converters.packing.packed import PackReport
 from biozoo_runners import load
 from biozoo_ui.cli.app import app
 from packages import change_rdf, make_package, read_rdf, write_rdf
@@ -96,7 +96,7 @@ def packed(material: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     os.environ["BIOZOO_HOME"] = str(folder / "home")
     (material / "doc.md").write_text("# Tiny\n\n## Validation\n\nCompare with noise.\n")
     try:
-        report = packing.pack(_values(material), folder / "out.zip", root=material)
+        report = biozoo_converters.pack(_values(material), folder / "out.zip", root=material)
     finally:
         os.environ.pop("BIOZOO_HOME")
         if before is not None:
@@ -221,7 +221,7 @@ def test_the_same_input_gives_the_same_bytes_from_another_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     again = tmp_path / "deep" / "again.zip"
-    packing.pack(_values(material), again, root=material)
+    biozoo_converters.pack(_values(material), again, root=material)
     first, second = (hashlib.sha256(p.read_bytes()).hexdigest() for p in (packed[0], again))
     assert first == second
     assert str(material).encode() not in again.read_bytes()
@@ -348,7 +348,7 @@ def test_an_interrupted_pack_leaves_the_earlier_package(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        packing.pack(_values(material), out, root=material, progress=stop)
+        biozoo_converters.pack(_values(material), out, root=material, progress=stop)
     assert out.read_bytes() == packed[0].read_bytes()
     assert os.listdir(tmp_path) in (["out.zip"], ["biozoo-home", "out.zip"])
 
@@ -357,7 +357,7 @@ def test_a_file_that_is_no_package_is_not_replaced(material: Path, tmp_path: Pat
     out = tmp_path / "thesis.zip"
     out.write_text("my thesis")
     with pytest.raises(UsageError, match="no model package"):
-        packing.pack(_values(material), out, root=material)
+        biozoo_converters.pack(_values(material), out, root=material)
     assert out.read_text() == "my thesis"
 
 
@@ -368,7 +368,7 @@ def test_a_volume_from_an_onnx_file(tmp_path: Path) -> None:
     package = make_package(tmp_path / "made", axes="bczyx", size=16, kernel=3)
     volume = np.random.default_rng(0).random((20, 24, 28)).astype(np.float32)
     np.save(tmp_path / "v.npy", volume)
-    report = packing.pack(
+    report = biozoo_converters.pack(
         {
             **FACTS,
             "source": str(package / "weights.onnx"),
@@ -400,7 +400,7 @@ def test_an_existing_package_gets_what_it_lacks(tmp_path: Path) -> None:
             if axis["id"] in ("batch", "channel", "x"):
                 axis.pop("id")
     write_rdf(package, raw)
-    report = packing.pack(
+    report = biozoo_converters.pack(
         {"source": "given", "timing": False}, tmp_path / "whole.zip", root=tmp_path
     )
     made = rdf_of(tmp_path / "whole.zip")
@@ -418,7 +418,9 @@ def test_an_existing_package_gets_what_it_lacks(tmp_path: Path) -> None:
 def test_what_an_author_declared_is_not_changed(tmp_path: Path) -> None:
     make_package(tmp_path / "given")
     with pytest.raises(UsageError, match="is declared by its author"):
-        packing.pack({"source": "given", "license": "MIT"}, tmp_path / "whole.zip", root=tmp_path)
+        biozoo_converters.pack(
+            {"source": "given", "license": "MIT"}, tmp_path / "whole.zip", root=tmp_path
+        )
     assert not (tmp_path / "whole.zip").exists()
 
 
@@ -430,7 +432,9 @@ def test_a_package_that_fails_its_own_test_is_refused(tmp_path: Path) -> None:
     raw["outputs"][0]["test_tensor"].pop("sha256", None)
     change_rdf(package, outputs=raw["outputs"])
     with pytest.raises(ConversionError, match="NOT reproduced"):
-        packing.pack({"source": "given", "timing": False}, tmp_path / "o.zip", root=tmp_path)
+        biozoo_converters.pack(
+            {"source": "given", "timing": False}, tmp_path / "o.zip", root=tmp_path
+        )
     assert not (tmp_path / "o.zip").exists()
 
 
@@ -448,7 +452,7 @@ def test_an_output_of_zeros_is_no_test(tmp_path: Path) -> None:
          tmp_path / "zeros.onnx")  # fmt: skip
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((32, 32)).astype(np.float32))
     with pytest.raises(NetworkError, match="all but zero"):
-        packing.pack(
+        biozoo_converters.pack(
             {**FACTS, "source": "zeros.onnx", "inputs": [{"sample": "x.npy"}]},
             tmp_path / "o.zip",
             root=tmp_path,
@@ -457,14 +461,14 @@ def test_an_output_of_zeros_is_no_test(tmp_path: Path) -> None:
 
 def test_an_unknown_package_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(BiozooError):
-        packing.pack({"source": "no-such-model"}, tmp_path / "o.zip", root=tmp_path)
+        biozoo_converters.pack({"source": "no-such-model"}, tmp_path / "o.zip", root=tmp_path)
 
 
 def test_the_example_packs(zoo: Zoo, tmp_path: Path) -> None:
     import shutil
 
     from biozoo_converters import pack
-    from biozoo_converters.pack_file import read_pack_file
+    from biozoo_converters.packing.pack_file import read_pack_file
 
     shutil.copytree(Path(__file__).parents[1] / "examples" / "pack", tmp_path / "pack")
     zoo("sample", "nuclei", "-o", tmp_path / "pack" / "cells.ome.tif", "--size", 96)

@@ -10,18 +10,18 @@ import pytest
 import yaml
 
 from biozoo.errors import IncompleteError, UsageError
-from biozoo_converters.cover import draw_cover, picture
-from biozoo_converters.describe import framed, tolerances
-from biozoo_converters.licences import check_licence
-from biozoo_converters.metadata import author, citation
-from biozoo_converters.pack_file import PackFile, fold, schema
-from biozoo_converters.pack_init import init_text
-from biozoo_converters.pack_options import Options, merge, parse_kwargs
-from biozoo_converters.plan import checked
-from biozoo_converters.processing_text import check_steps, with_axes
-from biozoo_converters.samples import candidates
-from biozoo_converters.sources import kind_of_source
-from biozoo_converters.tags import tags_for
+from biozoo_converters.networks.sources import kind_of_source
+from biozoo_converters.packing.cover import draw_cover, picture
+from biozoo_converters.packing.describe import framed, tolerances
+from biozoo_converters.packing.licences import check_licence
+from biozoo_converters.packing.metadata import author, citation
+from biozoo_converters.packing.pack_file import PackFile, fold, schema
+from biozoo_converters.packing.pack_init import init_text
+from biozoo_converters.packing.pack_options import Options, merge, parse_kwargs
+from biozoo_converters.packing.plan import checked
+from biozoo_converters.packing.processing_text import check_steps, with_axes
+from biozoo_converters.packing.samples import candidates
+from biozoo_converters.packing.tags import tags_for
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -263,7 +263,7 @@ def test_init_writes_a_file_whose_every_line_can_be_used(known: dict[str, Any]) 
 
 
 def test_the_schema_in_the_docs_is_that_of_the_code() -> None:
-    """`python -m biozoo_converters.pack_file > docs/pack.schema.json` writes it."""
+    """`python -m biozoo_converters.packing.pack_file > docs/pack.schema.json` writes it."""
     assert (DOCS / "pack.schema.json").read_text() == schema()
 
 

@@ -11,17 +11,17 @@ import tifffile
 import yaml
 
 import biozoo
+import biozoo_converters
 from biozoo.errors import ConversionError, NetworkError, StorageError, UsageError
-from biozoo_converters import packing
-from biozoo_converters.base import Attempt
-from biozoo_converters.drafts import Draft
-from biozoo_converters.finishing import advice
-from biozoo_converters.label_outputs import labels_of
-from biozoo_converters.pack_options import Options, merge
-from biozoo_converters.packed import PackReport, tensor_lines
-from biozoo_converters.processing_text import check_steps
-from biozoo_converters.proving import first_proven
-from biozoo_converters.writing import check_target
+from biozoo_converters.conversion.base import Attempt
+from biozoo_converters.conversion.drafts import Draft
+from biozoo_converters.conversion.proving import first_proven
+from biozoo_converters.conversion.writing import check_target
+from biozoo_converters.packing.finishing import advice
+from biozoo_converters.packing.label_outputs import labels_of
+from biozoo_converters.packing.pack_options import Options, merge
+from biozoo_converters.packing.packed import PackReport, tensor_lines
+from biozoo_converters.packing.processing_text import check_steps
 from biozoo_runners import load
 from biozoo_runners.sizes import AxisGeometry, FixedSize, SizeReference, TensorGeometry
 from packages import make_package
@@ -126,7 +126,9 @@ def made(place: Path, source: str, *steps: str, dry: bool = True, **others: Any)
         **FACTS,
         **others,
     }
-    return packing.pack(values, None if dry else place / "out.zip", root=place, dry_run=dry)
+    return biozoo_converters.pack(
+        values, None if dry else place / "out.zip", root=place, dry_run=dry
+    )
 
 
 # ------------------------------------------------------------------------------------------- labels

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from biozoo_converters.patience import Overdue, computing_at_most
+from biozoo_converters.exporting.patience import Overdue, computing_at_most
 
 counted = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="not counted here")
 
@@ -66,10 +66,10 @@ def test_an_export_that_is_not_done_says_where_it_was(monkeypatch: pytest.Monkey
     torch = pytest.importorskip("torch")
     import numpy as np
 
-    from biozoo_converters import export_dynamo
-    from biozoo_converters.diagnosis import ExportError
-    from biozoo_converters.export import export_onnx
-    from biozoo_converters.network import ExportRequest
+    from biozoo_converters.exporting import export_dynamo
+    from biozoo_converters.exporting.diagnosis import ExportError
+    from biozoo_converters.exporting.export import export_onnx
+    from biozoo_converters.networks.network import ExportRequest
 
     class Slow(torch.nn.Module):
         def forward(self, x):  # type: ignore[no-untyped-def]

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 import biozoo
 from biozoo.errors import ConversionError
 from biozoo.package import ModelPackage
-from biozoo_converters import precision, quantizing
-from biozoo_converters.precision import add_variant
+from biozoo_converters.conversion import precision, quantizing
+from biozoo_converters.conversion.precision import add_variant
 from biozoo_runners import test_package as run_test
 from packages import change_rdf, make_package, read_rdf, sha256
 

@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 from biozoo.errors import NetworkError, UsageError
-from biozoo_converters.growing import grow, mirrored
-from biozoo_converters.network import Network
-from biozoo_converters.probing import Probed, probe
+from biozoo_converters.networks.network import Network
+from biozoo_converters.probing.probe import Probed, probe
+from biozoo_converters.proof.growing import grow, mirrored
 from biozoo_runners.sizes import AxisGeometry, FixedSize, ParameterizedSize, SizeReference
 
 torch = pytest.importorskip("torch")

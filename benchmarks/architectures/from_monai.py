@@ -85,7 +85,7 @@ ARCHITECTURES = (
         _3d(init_filters=8, blocks_down=[1, 2, 2]), "bczyx", size=32,
     ),
     Architecture("VNet 2D", "V-Net", NETS + "VNet", {**_2d(), "dropout_dim": 2}),
-    Architecture("VNet 3D", "V-Net", NETS + "VNet", _3d(), "bczyx", size=32),
+    Architecture("VNet 3D", "V-Net", NETS + "VNet", _3d(), "bczyx", size=32, heavy=True),
     Architecture("AttentionUnet 2D", "Attention U-Net", NETS + "AttentionUnet", _2d(**LEVELS)),
     Architecture(
         "AttentionUnet 3D", "Attention U-Net", NETS + "AttentionUnet", _3d(**LEVELS), "bczyx",

@@ -18,7 +18,7 @@ from .weights import enliven, image
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
-    from biozoo_converters.network import Network
+    from biozoo_converters.networks.network import Network
 
 __all__ = ["Measured", "measure"]
 
@@ -150,7 +150,7 @@ def measure(
 
 
 def _open(architecture: Architecture, weights: Path | None) -> Network:
-    from biozoo_converters.torch_source import open_network
+    from biozoo_converters.networks.torch_source import open_network
 
     return open_network(
         architecture.source, callable_kwargs=dict(architecture.kwargs), weights=weights
@@ -174,7 +174,7 @@ def _packed(
 ) -> tuple[ModelPackage, Any]:
     """The package, made as `zoo pack` makes it, and its certificate."""
     import biozoo
-    from biozoo_converters.packing import pack
+    from biozoo_converters.packing.build import pack
 
     values: dict[str, Any] = {
         "source": architecture.source,

@@ -30,8 +30,8 @@ from common.recipes import BUILT_IN, MODELS, load_recipe, names
 from common.weights import load_network, release
 from PIL import Image
 
-from biozoo_converters.pack_file import read_pack_file
-from biozoo_converters.packing import pack
+from biozoo_converters.packing.build import pack
+from biozoo_converters.packing.pack_file import read_pack_file
 
 MAX_BYTES = 3_000_000
 

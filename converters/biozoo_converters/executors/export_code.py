@@ -22,9 +22,9 @@ from biozoo_runners.executors.torch_code import TorchCode
 from biozoo_runners.executors.torch_code import _ordered as ordered
 from biozoo_runners.isolated.executor import NotFitting
 
-from ..export import strategies_of
-from ..network import ExportRequest
-from ..torch_network import TorchNetwork
+from ..exporting.export import strategies_of
+from ..networks.network import ExportRequest
+from ..networks.torch_network import TorchNetwork
 
 __all__ = ["ExportCode", "command", "request_of"]
 

@@ -20,7 +20,7 @@ from biozoo_runners.executors.keras import Keras
 from biozoo_runners.executors.tensorflow import TensorFlow
 from biozoo_runners.isolated.executor import NotFitting
 
-from ..network import ExportRequest
+from ..networks.network import ExportRequest
 from .export_code import request_of
 
 __all__ = ["KerasExport", "TensorFlowExport"]
@@ -58,7 +58,7 @@ class KerasExport(Keras):
         return [values[n] for n in self._made] if self._made else values
 
     def _by_torch(self, request: ExportRequest, strategy: str) -> bytes:
-        from ..export import export_onnx
+        from ..exporting.export import export_onnx
 
         call = self._flat
         model = self._model

@@ -17,7 +17,7 @@ from biozoo.errors import NetworkError
 from biozoo_runners.executors.torch_code import TorchCode
 from biozoo_runners.isolated.executor import NotFitting
 
-from ..to_torchscript import script
+from ..conversion.to_torchscript import script
 
 __all__ = ["ScriptCode"]
 

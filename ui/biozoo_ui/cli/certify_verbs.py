@@ -15,7 +15,7 @@ from .progress import download_bar, progress_bar
 from .zoo_verbs import Model
 
 if TYPE_CHECKING:
-    from biozoo_converters.network import Network
+    from biozoo_converters.networks.network import Network
 
 
 @verb
@@ -58,7 +58,7 @@ def certify(
     """
     import biozoo
     from biozoo.errors import UsageError
-    from biozoo_converters.certify import certify as repeat
+    from biozoo_converters.proof.certify import certify as repeat
 
     if against is None and (kwargs or weights):
         raise UsageError("--kwargs and --weights are of the network that --against names. Name it.")
@@ -95,8 +95,8 @@ def certify(
 
 
 def _network(source: str, kwargs: list[str], weights: str | None) -> Network:
-    from biozoo_converters.pack_options import parse_kwargs
-    from biozoo_converters.torch_source import open_network
+    from biozoo_converters.networks.torch_source import open_network
+    from biozoo_converters.packing.pack_options import parse_kwargs
 
     return open_network(
         source,

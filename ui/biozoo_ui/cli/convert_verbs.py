@@ -59,8 +59,8 @@ def convert(
     here. Ends with 1 where nothing was added.
     """
     import biozoo
-    from biozoo_converters import convert as converting
-    from biozoo_converters import precision
+    from biozoo_converters.conversion import convert as converting
+    from biozoo_converters.conversion import precision
 
     with download_bar("downloading") as progress:
         package = biozoo.open(model, progress=progress)

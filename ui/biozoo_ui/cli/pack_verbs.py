@@ -242,8 +242,8 @@ def pack(
     A file of your own (net.py) runs as your program does. Facts that only you know are asked for
     all at once; everything else is found out by running the network on the sample.
     """
-    from biozoo_converters.pack_options import Options, merge
-    from biozoo_converters.packing import pack as pack_model
+    from biozoo_converters.packing.build import pack as pack_model
+    from biozoo_converters.packing.pack_options import Options, merge
 
     options = Options(
         sample=sample or [],
@@ -283,7 +283,7 @@ def pack(
     }
     values, root = merge(source, options, facts, folder=Path.cwd())
     if init:
-        from biozoo_converters.pack_init import write_init
+        from biozoo_converters.packing.pack_init import write_init
 
         target = Path(out or "pack.yaml")
         write_init(values, target, overwrite=force)

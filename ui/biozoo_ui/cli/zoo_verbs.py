@@ -130,7 +130,7 @@ def show(model: Model, as_json: Json = False) -> None:
     """What a model is for, takes and gives, and how good it is."""
     import biozoo
     from biozoo.consent import typed
-    from biozoo_converters.certificate import summary_lines
+    from biozoo_converters.proof.certificate import summary_lines
     from biozoo_model_cards import ModelCard
 
     with download_bar("downloading") as progress:

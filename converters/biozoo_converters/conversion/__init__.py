@@ -1,0 +1,1 @@
+"""Weights format to weights format; no weights are kept without proof."""

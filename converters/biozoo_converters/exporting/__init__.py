@@ -1,0 +1,1 @@
+"""A torch module as an ONNX graph, and why it cannot be one."""

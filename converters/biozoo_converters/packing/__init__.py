@@ -1,0 +1,1 @@
+"""From a network and its author's facts to a package."""

@@ -1,0 +1,1 @@
+"""What running a network tells of it: sizes, axes, types, context."""
