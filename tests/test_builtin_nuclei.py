@@ -68,7 +68,7 @@ def test_finds_simulated_stained_nuclei_at_any_size(find_stained: Finder, scale:
     image, truth = scaled(sample.image, sample.labels, scale)
     labels = find_stained(image)
     assert recall(truth, labels) > 0.75
-    assert labels.max() < 2 * truth.max()
+    assert labels.max() < 1.4 * truth.max()
 
 
 def test_bit_depth_does_not_matter(find: Finder):

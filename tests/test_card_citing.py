@@ -183,3 +183,15 @@ def test_every_published_citation_is_well_formed(shared: Path) -> None:
         found = _model(*cited)
         assert len(found) == 1 + len(cited)
         assert all(e.get("title") for e in found.values()), file.name
+
+
+def test_a_citation_without_words_is_shown_once() -> None:
+    address = "https://doi.org/10.1000/x"
+    for text in (address, "doi:10.1000/x", "10.1000/x"):
+        assert citations({"cite": [{"text": text, "doi": "10.1000/x"}]}) == (
+            Citation("", address, "10.1000/x"),
+        )
+    [entry] = parse_bibtex(bibtex(id="m", name="M", version="", authors=[], year="", url="",
+                                  cited=citations({"cite": [{"text": address, "doi": "10.1000/x"}]})
+                                  ).split("\n\n")[1]).values()  # fmt: skip
+    assert (entry["title"], entry["doi"]) == (f"{{{address}}}", "10.1000/x")

@@ -87,6 +87,11 @@ class Guided(Flows):
         return super().forward(image) * F.interpolate(guide, scale_factor=2.0)
 
 
+class Finer(Flows):
+    def forward(self, x):
+        return F.interpolate(super().forward(x), scale_factor=2.0)
+
+
 class Named(Flows):
     def forward(self, x):
         return {"fg": x * 2, "note": None, "flow": super().forward(x)}
@@ -269,6 +274,11 @@ def test_an_input_that_follows_another_has_its_pixel_size(place: Path, tmp_path:
     lines = tensor_lines(report.raw)
     assert "y / 2" in lines[1]
     assert "y /" not in lines[2]  # as large as the image, whatever a pixel measures
+
+
+def test_an_output_of_twice_the_size_is_told_so(place: Path) -> None:
+    report = made(place, "Finer")
+    assert "y * 2" in tensor_lines(report.raw)[1]
 
 
 # ------------------------------------------------------------------------------------------ returns

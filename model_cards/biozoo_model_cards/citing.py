@@ -21,7 +21,11 @@ __all__ = ["Citation", "bibtex", "citations"]
 
 @dataclass(frozen=True)
 class Citation:
-    """What to cite; `url` is an http(s) address or empty, `doi` is empty or well-formed."""
+    """What to cite, in words or by an address.
+
+    `url` is an http(s) address or empty, `doi` is empty or well-formed; `text` is empty where it
+    would only repeat them.
+    """
 
     text: str
     url: str = ""
@@ -34,7 +38,10 @@ def citations(rdf: Mapping[str, Any]) -> tuple[Citation, ...]:
     for entry in items(rdf.get("cite"))[:100]:
         doi = _doi(entry.get("doi"))
         url = web(f"https://doi.org/{quote(doi, safe='/()-._;:')}") if doi else ""
-        made.append(Citation(one_line(entry.get("text")), url or web(entry.get("url")), doi))
+        url = url or web(entry.get("url"))
+        text = one_line(entry.get("text"))
+        bare = text == url or (doi and _doi(text) == doi)  # no words, the address again
+        made.append(Citation("" if bare else text, url, doi))
     return tuple(c for c in made if c.text or c.url)
 
 

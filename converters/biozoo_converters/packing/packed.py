@@ -160,7 +160,8 @@ def _axis(axis: Mapping[str, Any], coarser: float) -> str:
     elif isinstance(size, Mapping) and "axis_id" in size:
         offset = size.get("offset", 0)
         name += f" as {size['axis_id']}" if size["axis_id"] != axis.get("id") else ""
-        name += f" / {coarser:g}" if abs(coarser - 1) > 1e-6 else ""
+        if abs(coarser - 1) > 1e-6:
+            name += f" / {coarser:g}" if coarser > 1 else f" * {1 / coarser:g}"
         name += f" {offset:+d}" if offset else ""
     if axis.get("halo"):
         name += f" (halo {axis['halo']})"
