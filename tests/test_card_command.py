@@ -5,31 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from biozoo_ui.cli.app import app
+from command import Zoo, run_zoo
 from loopback import Loopback
 from packages import change_rdf, make_package, zip_package
-
-Zoo = Callable[..., Result]
 
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zoo:
     """Run a verb in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert "Traceback" not in result.output
-        assert result.exit_code == code, result.output + result.stderr
-        return result
-
-    return run
+    return run_zoo
 
 
 def test_a_card_is_printed(zoo: Zoo) -> None:

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from biozoo.samples import simulate
 from biozoo_ui.cli.app import app
+from command import Zoo, run_zoo
 from packages import change_rdf, make_package, zip_package
-
-Zoo = Callable[..., Result]
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -35,15 +34,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def zoo() -> Zoo:
-    """Run a verb; extra keyword `ok=False` allows it to fail."""
-
-    def run(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert "Traceback" not in result.output
-        assert result.exit_code == code, result.output + result.stderr
-        return result
-
-    return run
+    """Run a verb; `code` is how it has to end."""
+    return run_zoo
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 import tifffile
 import xarray as xr
 from PIL import Image as Pillow
-from typer.testing import CliRunner, Result
 
 import biozoo
 import biozoo_runners
@@ -26,7 +24,7 @@ from biozoo_runners import compare
 from biozoo_runners.comparison import Comparison
 from biozoo_runners.comparison.region import settle
 from biozoo_runners.images import Image
-from biozoo_ui.cli.app import app
+from command import Zoo, run_zoo
 from packages import change_rdf, make_package, read_rdf, sha256
 
 CELLS = simulate("nuclei", (128, 160), seed=3)
@@ -399,8 +397,6 @@ def test_importing_the_runners_imports_no_comparison() -> None:
 
 # ---------------------------------------------------------------------------------- command line
 
-Zoo = Callable[..., Result]
-
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zoo:
@@ -409,13 +405,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zoo:
     tifffile.imwrite("cells.tif", CELLS.image[:96, :96])
     tifffile.imwrite("labels.tif", CELLS.labels[:96, :96].astype(np.uint16))
 
-    def run(*words: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(w) for w in words])
-        assert "Traceback" not in result.output
-        assert result.exit_code == code, result.output + result.stderr
-        return result
-
-    return run
+    return run_zoo
 
 
 def test_zoo_compare_writes_a_folder_named_by_the_image(zoo: Zoo) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner, Result
 
 import biozoo
 from biozoo import plugins
@@ -48,15 +48,12 @@ from biozoo_converters.networks.opening import open_weights
 from biozoo_converters.proof.prove import prove
 from biozoo_runners import test_package as run_test
 from biozoo_runners.base import Availability
+from command import run_zoo
 from packages import change_rdf, make_package, read_rdf, sha256
 from weights_state_dict import add_state_dict
 from weights_torch import add_torchscript
 
-
-def zoo(*arguments: object) -> Result:
-    from biozoo_ui.cli.app import app
-
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+zoo = partial(run_zoo, code=None)
 
 
 # --------------------------------------------------------------------------------------- writing

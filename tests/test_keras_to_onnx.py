@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from typer.testing import CliRunner, Result
 
 import biozoo
 from biozoo.consent import grant
@@ -20,14 +20,11 @@ from biozoo_converters.conversion.convert import convert
 from biozoo_converters.conversion.keras_to_onnx import KerasToOnnx
 from biozoo_converters.proof.setting import network_inputs
 from biozoo_runners import test_package as run_test
+from command import run_zoo
 from packages import make_package, read_rdf, write_rdf
 from weights_keras import add_keras, material, set_weights
 
-
-def zoo(*arguments: object) -> Result:
-    from biozoo_ui.cli.app import app
-
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+zoo = partial(run_zoo, code=None)
 
 
 def both(folder: Path, *formats: str) -> ModelPackage:

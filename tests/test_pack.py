@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,18 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
-from typer.testing import CliRunner, Result
 
 import biozoo
 import biozoo_converters
 from biozoo.errors import BiozooError, ConversionError, NetworkError, UsageError
 from biozoo_converters.packing.packed import PackReport
 from biozoo_runners import load
-from biozoo_ui.cli.app import app
+from command import Zoo, run_zoo
 from packages import change_rdf, make_package, read_rdf, write_rdf
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-Zoo = Callable[..., Result]
 
 NET = """
 import torch
@@ -123,13 +120,7 @@ def zoo(material: Path, monkeypatch: pytest.MonkeyPatch) -> Zoo:
     """Run a verb beside the material."""
     monkeypatch.chdir(material)
 
-    def run(*arguments: object, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert "Traceback" not in result.output
-        assert result.exit_code == code, result.output + result.stderr
-        return result
-
-    return run
+    return run_zoo
 
 
 def rdf_of(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner, Result
 
 import biozoo
 from biozoo.errors import ConversionError
@@ -19,13 +19,10 @@ from biozoo.package import ModelPackage
 from biozoo_converters.conversion import precision, quantizing
 from biozoo_converters.conversion.precision import add_variant
 from biozoo_runners import test_package as run_test
+from command import run_zoo
 from packages import change_rdf, make_package, read_rdf, sha256
 
-
-def zoo(*arguments: object) -> Result:
-    from biozoo_ui.cli.app import app
-
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+zoo = partial(run_zoo, code=None)
 
 
 def allowing(error: float) -> dict[str, Any]:

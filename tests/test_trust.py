@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import biozoo
 from biozoo.code import code_items, described, needs_code, unseen
@@ -30,6 +29,7 @@ from biozoo.package import ModelPackage
 from biozoo.settings import Settings
 from biozoo.visible import visible
 from coded import SOURCE, with_code, with_step
+from command import run_zoo as zoo
 from packages import change_rdf, make_package, read_rdf, sha256, zip_package
 
 
@@ -440,19 +440,6 @@ def test_the_key_takes_the_whole_item() -> None:
 
 
 # ------------------------------------------------------------------------------------------ verb
-
-
-def zoo(*arguments: object, code: int = 0, text: str = "") -> Result:
-    result = CliRunner().invoke(app(), [str(a) for a in arguments], input=text)
-    assert "Traceback" not in result.output
-    assert result.exit_code == code, result.output + result.stderr
-    return result
-
-
-def app() -> Any:
-    from biozoo_ui.cli.app import app
-
-    return app
 
 
 def at_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

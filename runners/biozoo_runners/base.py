@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from biozoo.closing import Closing
 from biozoo.errors import BackendError, OutOfMemoryError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TensorPort:
         return f"{self.name} {self.dtype.name if self.dtype else 'any type'} ({sizes})"
 
 
-class Backend(ABC):
+class Backend(Closing, ABC):
     """Executes one weights format on one device: numpy in, numpy out.
 
     Made by `open`, used as a context manager or ended with `close`. One backend runs one call at
@@ -167,7 +167,7 @@ class Backend(ABC):
         """Most bytes of memory taken so far by processes that this backend started."""
         return 0
 
-    def free_cached(self) -> None:  # noqa: B027
+    def free_cached(self) -> None:
         """Give memory back that is kept for later calls; called before a run is tried with smaller
         tiles. The backend stays open.
         """
@@ -175,17 +175,6 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free the weights and the framework's memory; may be called twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Described(TypedDict):

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from biozoo.closing import Closing
 from biozoo.errors import BiozooError, Cancelled, OutOfMemoryError, UsageError
 
 from .custom import bind, ready
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-class Runner:
+class Runner(Closing):
     """A loaded model; call it with an image. Made by `load`, ended by `close` or `with`."""
 
     def __init__(
@@ -109,17 +109,6 @@ class Runner:
         if self._custom is not None:
             self._custom.close()
         self.backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def plan(
         self,

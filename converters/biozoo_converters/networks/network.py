@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy.typing as npt
+
+from biozoo.closing import Closing
 
 __all__ = ["ExportRequest", "Named", "Network", "Progress", "Reference"]
 
@@ -44,7 +45,7 @@ class ExportRequest:
     opset: int = 18
 
 
-class Network(ABC):
+class Network(Closing, ABC):
     """Something that computes arrays from arrays.
 
     Attributes
@@ -105,19 +106,8 @@ class Network(ABC):
         """The `torch.nn.Module` in evaluation mode, or None where there is none in this process."""
         return None
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Free what it holds; may be called twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy.typing as npt
 
+from biozoo.closing import Closing
 from biozoo.errors import BackendError, OutOfMemoryError, UsageError
 from biozoo.settings import Settings
 
@@ -72,7 +72,7 @@ def first_line(text: str) -> str:
     return line[:600].rstrip(".")
 
 
-class Child:
+class Child(Closing):
     """A confined process with one loaded executor; see `start`.
 
     Attributes
@@ -260,17 +260,6 @@ class Child:
     def close(self) -> None:
         """End the process with everything it started, and remove its scratch folder."""
         self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # ------------------------------------------------------------------------------- messages
 
