@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import time
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
@@ -287,6 +291,9 @@ def test_every_command_of_the_card_works(
     assert list((tmp_path / "out").glob("*.ome.tif"))
 
 
+BASE = "http://127.0.0.1:7860"
+
+
 def test_the_addresses_of_the_card_are_routes(tmp_path: Path, biozoo_home: Path) -> None:
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
@@ -298,12 +305,22 @@ def test_the_addresses_of_the_card_are_routes(tmp_path: Path, biozoo_home: Path)
     package = Zoo(settings).add(make_package(tmp_path / "tiny", validate=False))
     usage = Sheet.of(package).usage
     assert "zoo add" not in usage.http
-    addresses = re.findall(r"http://127\.0\.0\.1:7860(/\S+)", usage.http)
-    assert len(addresses) == 2
+    lines = [shlex.split(line, comments=True) for line in usage.http.splitlines()]
+    assert lines.pop(0) == ["zoo", "ui", "--no-browser"]
+    upload, new_job, job, card_line = (line[-1].removeprefix(BASE) for line in lines)
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
     server = create_app(ServerSettings(settings), pages=False)
-    with TestClient(server, base_url="http://127.0.0.1:7860") as client:
-        assert client.get(addresses[0]).json()["id"] == "tiny"
-        card = client.get(addresses[1])
+    with TestClient(server, base_url=BASE) as client:
+        client.get("/api/health")
+        image = client.post(upload, content=(tmp_path / "image.tif").read_bytes()).json()
+        asked = lines[1][lines[1].index("--json") + 1].replace("IMAGE", image["id"])
+        made = client.post(new_job, json=json.loads(asked)).json()
+        while (state := client.get(job.replace("JOB", made["id"])).json())["state"] != "done":
+            assert state["state"] in ("waiting", "running"), state["error"]
+            time.sleep(0.05)
+        assert client.get(state["files"][0]["url"]).status_code == 200
+        assert client.get("/api/models/tiny").json()["id"] == "tiny"
+        card = client.get(card_line)
         assert_alone(card.text)
         assert "sandbox" in card.headers["content-security-policy"]
         assert client.get("/api/models/tiny/card.md").text.startswith("---\n")

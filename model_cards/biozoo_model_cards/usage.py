@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .words import TensorWords
 
 __all__ = ["Usage", "usage"]
+
+_SERVER = "http://127.0.0.1:7860"
 
 
 @dataclass(frozen=True)
@@ -86,23 +89,36 @@ def usage(package: ModelPackage, inputs: tuple[TensorWords, ...], *, here: bool)
         python.append('print(int(result["labels"].max()), "objects")')
     python.append("print(result.report)")
     added = package.origin in ("built-in", "installed")
-    address = f"http://127.0.0.1:7860/api/models/{quote(package.id, safe='')}"
-    http = [
-        *([] if added else [f"zoo add {typed}"]),
-        "zoo ui --no-browser",
-        "# in another terminal:",
-        f"curl {address}",
-        f"curl -o card.html {address}/card.html",
-    ]
     return Usage(
         handle=handle,
         where=where,
         shell="\n".join(shell),
         python="\n".join(python),
-        http="\n".join(http),
-        http_note="Over HTTP the server tells about models and hands out results. A run is started "
-        "in its page, http://127.0.0.1:7860.",
+        http="\n".join(_http(package.id, [] if added else [f"zoo add {typed}"], several=several)),
+        http_note="A model with several inputs is run with zoo run or in Python; over HTTP the "
+        "server only tells about it."
+        if several
+        else "The upload answers with the image's id, to be written for IMAGE, the next line with "
+        "the job's, to be written for JOB; that one's answer has the addresses of the result. The "
+        "session that -b and -c keep is whose images and jobs they are.",
     )
+
+
+def _http(model: str, before: Sequence[str], *, several: bool) -> list[str]:
+    """Lines for the server: the model's facts, its card, and a run where it takes one image."""
+    about = f"{_SERVER}/api/models/{quote(model, safe='')}"
+    lines = [*before, "zoo ui --no-browser  # then, in another terminal:"]
+    if several:
+        return [*lines, f"curl {about}", f"curl -o card.html {about}/card.html"]
+    curl = "curl -b session -c session"
+    asked = json.dumps({"model": model, "image": "IMAGE"})
+    return [
+        *lines,
+        f"{curl} --data-binary @image.tif '{_SERVER}/api/images/uploads?name=image.tif'",
+        f"{curl} --json {shlex.quote(asked)} {_SERVER}/api/jobs",
+        f"{curl} {_SERVER}/api/jobs/JOB",
+        f"curl -o card.html {about}/card.html",
+    ]
 
 
 def _handle(package: ModelPackage, *, here: bool) -> tuple[str, str]:

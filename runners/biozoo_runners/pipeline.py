@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from biozoo.closing import Closing
 from biozoo.errors import BiozooError, Cancelled, OutOfMemoryError, UsageError
 
 from .custom import bind, ready
+from .kept_tiles import Keeper, model_digest
 from .memory import HostMemory
 from .prepare import Channel, Fitting, as_image, fit
 from .program import program_of
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .base import Backend, BackendInfo
     from .images.base import Image
     from .instances import InstancesConfig
+    from .kept_tiles import TileStore
     from .prepare import ImageLike
     from .rescale import Scale
 
@@ -87,6 +90,11 @@ class Runner(Closing):
         """What is loaded and where it runs."""
         return self.backend.info
 
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of what is loaded, see `kept_tiles.model_digest`; its files are read once."""
+        return model_digest(self.package)
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Ids of what a run gives: the output tensors, then "labels" if there are any."""
@@ -135,6 +143,7 @@ class Runner(Closing):
         fill_holes: bool | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        kept: TileStore | None = None,
     ) -> Result:
         """Run the model on one image.
 
@@ -159,6 +168,9 @@ class Runner(Closing):
             Called before the first and after each tile, from this thread.
         cancelled
             Asked before each tile; True stops the run.
+        kept
+            Where finished tiles are kept (`kept_tiles.TileFolder`): those that are there already
+            are not computed, and the result is the same to the bit.
 
         Raises
         ------
@@ -175,6 +187,8 @@ class Runner(Closing):
             The network failed, or made something else than its description says.
         Cancelled
             Stopped by `cancelled`.
+        StorageError
+            A tile cannot be kept.
         """
         if self.instances is None and not (min_size is None and fill_holes is None):
             why = "makes its objects by its own postprocessing"
@@ -196,13 +210,14 @@ class Runner(Closing):
             name=self.package.id,
             too_large=self._too_large,
             asked=tile,
+            kept=None if kept is None else Keeper.of_run(kept, self.digest, self.info),
         )
         objects: int | None = None
 
         def on_tile() -> None:
             memory.look()
             if on_progress is not None:
-                on_progress(Progress(tiles.done, tiles.total, "running"))
+                on_progress(Progress(tiles.done, tiles.total, "running", tiles.found))
             if cancelled is not None and cancelled():
                 raise Cancelled
 
@@ -218,7 +233,7 @@ class Runner(Closing):
             plan, total = tiles.plan, tiles.total
             if self.instances is not None:
                 if on_progress is not None:
-                    on_progress(Progress(total, total, "objects"))
+                    on_progress(Progress(total, total, "objects", tiles.found))
                 smallest = scaling.smallest(min_size)
                 labels = _labels(tensors, self.instances, fitting, smallest, fill_holes)
                 tensors["labels"] = labels
@@ -241,7 +256,7 @@ class Runner(Closing):
         finally:  # what an image taught of the memory is for the next image too
             self._too_large = tiles.too_large
         if on_progress is not None:
-            on_progress(Progress(total, total, "done"))
+            on_progress(Progress(total, total, "done", tiles.found))
         asked = replace(
             self._asked,
             tile=tile,

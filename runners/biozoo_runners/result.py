@@ -18,11 +18,15 @@ __all__ = ["Progress", "Result", "main_of"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `done` of `total` tiles; `stage` says what is being done."""
+    """How far a run is: `done` of `total` tiles; `stage` says what is being done.
+
+    Of those done `kept` were not computed, as an earlier run had kept them.
+    """
 
     done: int
     total: int
     stage: str
+    kept: int = 0
 
 
 class Result(Mapping[str, "xr.DataArray"]):

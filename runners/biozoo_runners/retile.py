@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .base import Backend
+    from .kept_tiles import Keeper
     from .prepare import Fitting
     from .sizes import ModelGeometry
 
@@ -50,13 +51,17 @@ class Tiles:
         name: str,
         too_large: int | None = None,
         asked: Mapping[str, int] | None = None,
+        kept: Keeper | None = None,
     ) -> None:
         """Begin with `plan`, or where it is `too_large` as an earlier run found, a smaller one.
 
         `name` is the model's, `asked` the tile that a person asked for; both are for messages.
+        `kept` holds tiles of an earlier run and takes those of this one.
         """
         self.plan = plan
         self.done = 0
+        self._kept, self._found = kept, 0
+        self._keeper: Keeper | None = None  # of the item at hand
         self.too_large = too_large
         self._backend, self._model, self._fitting, self._name = backend, model, fitting, name
         self._asked = dict(asked or {})
@@ -76,6 +81,11 @@ class Tiles:
         return len(self.plan) * len(self._fitting)
 
     @property
+    def found(self) -> int:
+        """How many of the tiles done were kept by an earlier run."""
+        return self._found + (self._keeper.found if self._keeper else 0)
+
+    @property
     def notes(self) -> Sequence[str]:
         """What a user should know of it."""
         now, notes = _sizes(self.plan), []
@@ -91,6 +101,8 @@ class Tiles:
             asked = [f"{a}={n}" for a, n in self._asked.items() if n > self._tile(a)]
             asked_text = f", smaller than the asked --tile {','.join(asked)}" if asked else ""
             notes.append(f"{told}: went on with {now}{asked_text}")
+        if self.found:
+            notes.append(f"{self.found} of {self.total} tiles were kept from an earlier run")
         return notes
 
     def run(
@@ -118,11 +130,20 @@ class Tiles:
             self.done += 1
 
         smaller: TilePlan | None
+        item = None if self._kept is None else self._kept.of_item(self._items, pixels)
         while True:
+            self._keeper = None if item is None else item.of_plan(self.plan)
             self.done = self._items * len(self.plan)
             try:
                 spent = run_tiles(
-                    self._backend, self.plan, pixels, before, after, targets, on_tile=step
+                    self._backend,
+                    self.plan,
+                    pixels,
+                    before,
+                    after,
+                    targets,
+                    on_tile=step,
+                    kept=self._keeper,
                 )
             except TileTooLarge as exc:
                 smaller = self._smaller(exc.reason)
@@ -133,6 +154,7 @@ class Tiles:
                 smaller = None
             else:
                 self._items += 1
+                self._found, self._keeper = self.found, None
                 return spent
             # Only here: the exception kept the tile's arrays and the framework's memory alive.
             if smaller is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .base import Backend
+    from .kept_tiles import Keeper
 
 Before = Callable[[str, "NDArray[Any]", InputBlock], "NDArray[Any]"]
 After = Callable[[str, "NDArray[Any]", OutputBlock], "NDArray[Any]"]
@@ -79,6 +80,7 @@ def run_tiles(
     targets: Mapping[str, tuple[Canvas, tuple[int, ...]]],
     *,
     on_tile: Callable[[], None],
+    kept: Keeper | None = None,
 ) -> float:
     """Run every tile of one item.
 
@@ -93,6 +95,8 @@ def run_tiles(
         Where results go, by tensor id: the canvas and the item's position in it.
     on_tile
         Called before each tile; raises to stop.
+    kept
+        Asked for each tile before it is computed, and given those that were computed.
 
     Returns
     -------
@@ -109,17 +113,21 @@ def run_tiles(
     for tile in plan:
         on_tile()
         try:
-            feed = {
-                i: before(i, cut(pixels[i], block, pads[i]), block)
-                for i, block in tile.inputs.items()
-            }
-            start = time.perf_counter()
-            results = backend.run(feed)
-            spent += time.perf_counter() - start
-            for t in plan.outputs:
-                block = tile.outputs[t.id]
-                check_shape(t, results[t.id])
-                results[t.id] = after(t.id, results[t.id][block.crop], block)
+            results = None if kept is None else kept.get(tile.index)
+            if results is None:
+                feed = {
+                    i: before(i, cut(pixels[i], block, pads[i]), block)
+                    for i, block in tile.inputs.items()
+                }
+                start = time.perf_counter()
+                results = backend.run(feed)
+                spent += time.perf_counter() - start
+                for t in plan.outputs:
+                    block = tile.outputs[t.id]
+                    check_shape(t, results[t.id])
+                    results[t.id] = after(t.id, results[t.id][block.crop], block)
+                if kept is not None:
+                    kept.put(tile.index, {t.id: results[t.id] for t in plan.outputs})
         except MemoryError as exc:
             raise TileTooLarge(exc) from exc
         for t in plan.outputs:

@@ -6,17 +6,24 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from biozoo import Zoo
 from biozoo.errors import BiozooError, StorageError
 
+from ..jobs import JobImage, Jobs
 from .catalog import Catalog
 from .guard import Guard
+from .images import ImageStore, Session, session_of
+from .images.routes import image_routes
+from .jobs import job_routes
 from .routes import routes
 from .runs import Runs
 from .settings import ServerSettings
@@ -43,6 +50,13 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
         settings=settings,
         catalog=Catalog(settings.zoo),
         runs=Runs(folder / "runs", loaded=settings.loaded_models, kept=settings.kept_runs),
+        images=ImageStore(folder / "images", image_folders=settings.image_folders),
+        jobs=Jobs(
+            settings.zoo.home / "jobs",
+            find=Zoo(settings.zoo).get,
+            loaded=settings.loaded_models,
+            kept=settings.kept_jobs,
+        ),
         folder=folder,
     )
 
@@ -52,18 +66,50 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
             yield
         finally:
             state.runs.close()
+            state.jobs.close()
+            state.images.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     app = FastAPI(title="biozoo", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = state
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Session)
+    app.add_middleware(Guard, settings=settings)  # the outermost: who is refused gets no session
     _answer_errors_as_json(app)
-    app.include_router(routes(state))
+    app.include_router(image_routes(state.images, max_upload=settings.max_upload))
+    app.include_router(
+        job_routes(
+            state.jobs,
+            session=session_of,
+            find_image=partial(_image_of_job, state.images),
+            find_model=state.catalog.package,
+            open_file=partial(_open_result, state.images),
+        )
+    )
+    app.include_router(routes(state))  # after all others: it answers for every unknown route
     if pages:
         from ..web.page import mount_page
 
         mount_page(app, state)
     return app
+
+
+def _image_of_job(images: ImageStore, image_id: str, session: str) -> JobImage:
+    """An opened image with what its user corrected; the job keeps what goes with the server."""
+    image = images.get(image_id, session)
+    return JobImage(
+        image.path,
+        name=image.description.name,
+        id=image_id,
+        axes=image.axes,
+        pixel_size=image.pixel_size,
+        keep=image.owned is not None,
+    )
+
+
+def _open_result(
+    images: ImageStore, session: str, path: Path, name: str, kind: Literal["image", "labels"]
+) -> dict[str, Any]:
+    return images.add(session, path, name=name, kind=kind).description.to_dict()
 
 
 def _working_folder(settings: ServerSettings) -> Path:

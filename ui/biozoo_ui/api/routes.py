@@ -151,7 +151,9 @@ def routes(state: ServerState) -> APIRouter:
         name = f"{found.outcome.stem}.zip"
         return FileResponse(path, filename=name, media_type="application/zip")
 
-    @router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+    @router.api_route(
+        "/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False
+    )
     def unknown(rest: str) -> None:
         """Answer as every other error here; else the pages would, in words of their own."""
         raise NotFoundError(kind="route", got=f"/api/{rest}", known=())

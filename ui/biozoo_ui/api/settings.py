@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biozoo.errors import UsageError
@@ -28,8 +29,12 @@ class ServerSettings:
         Who knows it may use the server. None: everyone who reaches it, loopback only.
     max_upload
         Largest file that is taken, bytes.
+    image_folders
+        Within these folders images of this machine may be opened by their path; none: nowhere.
     kept_runs
         How many finished runs keep their files.
+    kept_jobs
+        How many ended jobs of one person are kept, with their files, also after a restart.
     loaded_models
         How many models stay loaded between runs.
 
@@ -44,7 +49,9 @@ class ServerSettings:
     port: int = 7860
     token: str | None = field(default=None, repr=False)
     max_upload: int = 8 * 2**30
+    image_folders: tuple[Path, ...] = ()
     kept_runs: int = 20
+    kept_jobs: int = 50
     loaded_models: int = 2
 
     def __post_init__(self) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..jobs import Jobs
 from .catalog import Catalog
+from .images import ImageStore
 from .runs import Runs
 from .settings import ServerSettings
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """One server's settings, models, runs and working folder."""
+    """One server's settings, models, runs, images, jobs and working folder."""
 
     settings: ServerSettings
     catalog: Catalog
     runs: Runs
+    images: ImageStore
+    jobs: Jobs
     folder: Path
 
     @property

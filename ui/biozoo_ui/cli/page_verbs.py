@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,14 @@ def ui(
             help="The secret word that visitors from other machines must give.",
         ),
     ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images in this folder of this machine may be opened by their path, without "
+            "an upload. May be repeated; without it none may.",
+        ),
+    ] = None,
     browser: Annotated[
         bool,
         typer.Option("--browser/--no-browser", help="Open a browser where there is a display."),
@@ -38,7 +47,9 @@ def ui(
         raise MissingDependencyError(
             what="The web page", library=exc.name or "gradio", install='pip install "biozoo[ui]"'
         ) from exc
-    serve(host=host, port=port, open_browser=browser, token=token)
+    serve(
+        host=host, port=port, open_browser=browser, token=token, image_folders=tuple(images or ())
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,8 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biozoo.errors import MissingDependencyError, UsageError
@@ -24,6 +26,7 @@ def serve(
     port: int = 7860,
     open_browser: bool = True,
     token: str | None = None,
+    image_folders: Sequence[Path] = (),
     settings: Settings | None = None,
 ) -> None:
     """Serve the pages and print their address; returns after Ctrl-C.
@@ -38,6 +41,8 @@ def serve(
         Open the page in the user's browser once it is there.
     token
         What a visitor must know.
+    image_folders
+        Within these folders images of this machine may be opened by their path.
     settings
         The zoo; by default that of the environment.
 
@@ -53,7 +58,11 @@ def serve(
     from ..api.settings import ServerSettings
 
     asked = ServerSettings(
-        zoo=settings or ZooSettings.from_env(), host=host, port=port, token=token
+        zoo=settings or ZooSettings.from_env(),
+        host=host,
+        port=port,
+        token=token,
+        image_folders=tuple(image_folders),
     )
     # Bound before the slow imports: a taken port is said at once.
     listening = _bind(asked)

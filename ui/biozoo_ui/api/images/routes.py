@@ -1,0 +1,216 @@
+"""The HTTP routes of images, all below /api/images."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from biozoo.errors import NotFoundError, StorageError
+
+from .errors import UploadTooLargeError
+from .session import session_of
+from .source import Place
+from .store import ImageStore
+
+CACHED = "private, max-age=3600, immutable"
+_BUFFER = 2**20
+
+_BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
+_UPLOAD = {"requestBody": {"content": {"application/octet-stream": {"schema": _BYTES}}}}
+_TILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": {"schema": _BYTES}},
+        "description": "Pixels of the type `pixels`, little-endian, y by x, at most 256 by 256.",
+    }
+}
+
+
+class PathRequest(BaseModel):
+    """A file or an OME-Zarr folder on the machine of the server."""
+
+    path: str = Field(max_length=4096)
+
+
+class SampleRequest(BaseModel):
+    """One of the simulated images."""
+
+    kind: str = Field(max_length=64)
+
+
+class Correction(BaseModel):
+    """What the user knows better than the file; what is left out stays as it is.
+
+    `axes`: one letter per dimension, slowest first, of b, t, c, z, y, x. `pixel_size`:
+    micrometres along z, y, x; empty for unknown. `kind`: what the pixels are.
+    """
+
+    axes: str | None = Field(default=None, min_length=1, max_length=64)
+    pixel_size: dict[str, float] | None = None
+    kind: Literal["image", "labels"] | None = None
+
+
+def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
+    """The routes of one server's images.
+
+    Parameters
+    ----------
+    max_upload
+        Largest file that is taken, bytes.
+    """
+    router = APIRouter(prefix="/api/images", tags=["images"])
+
+    @router.post("/uploads", status_code=201, openapi_extra=_UPLOAD)
+    async def upload(request: Request, name: str = "image") -> dict[str, Any]:
+        """Take a file, its raw bytes in the body, and open it."""
+        folder, kept = await to_thread.run_sync(store.upload_path, name)
+        try:
+            _refuse_early(request, kept, folder, max_upload)
+            await _write(request.stream(), folder / kept, max_upload)
+        except BaseException:  # too large, a full disk, or the sender left
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        owner = session_of(request)
+        opened = await to_thread.run_sync(
+            lambda: store.add(owner, folder / kept, name=kept, owned=folder)
+        )
+        return opened.description.to_dict()
+
+    @router.post("/paths", status_code=201)
+    def path(request: Request, asked: PathRequest) -> dict[str, Any]:
+        """Open an image of this machine, within the folders that the owner allowed."""
+        found = store.allowed_path(asked.path)
+        return store.add(session_of(request), found).description.to_dict()
+
+    @router.post("/samples", status_code=201)
+    def sample(request: Request, asked: SampleRequest) -> dict[str, Any]:
+        """Open a simulated image."""
+        found = sample_file(asked.kind, store.folder / "samples")
+        return store.add(session_of(request), found).description.to_dict()
+
+    @router.get("")
+    def images(request: Request) -> list[dict[str, Any]]:
+        """Describe the images of this session."""
+        return [image.description.to_dict() for image in store.of(session_of(request))]
+
+    @router.get("/{image_id}")
+    def image(request: Request, image_id: str) -> dict[str, Any]:
+        """Describe one image."""
+        return store.get(image_id, session_of(request)).description.to_dict()
+
+    @router.delete("/{image_id}", status_code=204)
+    def remove(request: Request, image_id: str) -> Response:
+        """Forget an image; an uploaded file is removed."""
+        store.remove(image_id, session_of(request))
+        return Response(status_code=204)
+
+    @router.post("/{image_id}/axes")
+    def correct(request: Request, image_id: str, asked: Correction) -> dict[str, Any]:
+        """Correct what an image's dimensions are, how large its pixels, or what they say."""
+        return store.correct(
+            image_id,
+            session_of(request),
+            axes=asked.axes,
+            pixel_size=asked.pixel_size,
+            kind=asked.kind,
+        ).description.to_dict()
+
+    @router.get(
+        "/{image_id}/tiles/{level}/{time}/{channel}/{z}/{row}/{column}",
+        response_class=Response,
+        responses=_TILE,
+    )
+    async def tile(
+        request: Request,
+        image_id: str,
+        level: int,
+        time: int,
+        channel: int,
+        z: int,
+        row: int,
+        column: int,
+        v: Annotated[int, "the version in the description"] = 1,
+    ) -> Response:
+        """Pixels of one tile; what an address answers never changes."""
+        found = store.get(image_id, session_of(request))
+        if v != found.description.version:
+            raise NotFoundError(
+                kind="version of this image",
+                got=str(v),
+                known=(),
+                hint="It was corrected since; ask for its description again.",
+            )
+        packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+        place = Place(time, channel, z)
+        content = await store.tile(found, level, place, row, column, gzip=packed)
+        headers = {"cache-control": CACHED, "vary": "accept-encoding, cookie"}
+        if packed:
+            headers["content-encoding"] = "gzip"
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
+    return router
+
+
+def sample_file(kind: str, folder: Path) -> Path:
+    """A simulated image, written at the first call."""
+    from ..sample import SIMULATED
+
+    names = dict(SIMULATED.values())
+    if kind not in names:
+        raise NotFoundError(kind="sample", got=kind, known=names)
+    path = folder / names[kind]
+    if not path.exists():
+        from biozoo.samples import simulate
+        from biozoo_runners import write_image
+
+        write_image(path, simulate(kind).to_xarray()[0])
+    return path
+
+
+def _refuse_early(request: Request, name: str, folder: Path, most: int) -> None:
+    """Refuse by what the sender says about the size, before any of it is read."""
+    said = request.headers.get("content-length", "")
+    size = int(said) if said.isdecimal() else 0
+    if size > most:
+        raise UploadTooLargeError(name=name, most=most)
+    if size > shutil.disk_usage(folder).free:
+        raise _no_room(name)
+
+
+async def _write(chunks: AsyncIterator[bytes], path: Path, most: int) -> None:
+    """Stream to disk, counting: what the sender says about the size need not be true."""
+    total, waiting = 0, bytearray()
+    try:
+        with path.open("wb") as file:
+            async for chunk in chunks:
+                total += len(chunk)
+                if total > most:
+                    raise UploadTooLargeError(name=path.name, most=most)
+                waiting += chunk
+                if len(waiting) >= _BUFFER:
+                    await to_thread.run_sync(file.write, bytes(waiting))
+                    waiting.clear()
+            await to_thread.run_sync(file.write, bytes(waiting))
+    except OSError as exc:
+        raise _no_room(path.name, exc.strerror or "") from exc
+
+
+def _no_room(name: str, why: str = "") -> StorageError:
+    return StorageError(
+        path=name,
+        why=why or "there is not enough room for it on the disk of this server",
+        hint="Make room there, or open it by its path.",
+    )
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for part in accepted.lower().split(","):
+        coding, _, rest = part.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            return rest.replace(" ", "") not in ("q=0", "q=0.0")
+    return False

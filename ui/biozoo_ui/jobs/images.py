@@ -1,0 +1,118 @@
+"""A job's image: kept where it would go away, opened as the user described it, cut to a region."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biozoo.errors import AxesError, UsageError
+from biozoo.files import writing
+
+from .model import JobImage
+
+if TYPE_CHECKING:
+    from biozoo_runners import Image
+    from biozoo_runners.images.base import Index
+
+Region = Mapping[str, tuple[int, int]]
+
+
+def keep_image(image: JobImage, folder: Path) -> JobImage:
+    """The same image with files of the job's own below `folder`, if it is to be kept.
+
+    Files are linked where they lie on one disk, so nothing is copied; else they are copied.
+
+    Raises
+    ------
+    StorageError
+        They cannot be written.
+    """
+    if not image.keep:
+        return image
+    kept = {}
+    for number, (tensor, source) in enumerate(image.files.items()):
+        kept[tensor] = folder / str(number) / source.name
+        with writing(folder):
+            kept[tensor].parent.mkdir(parents=True)
+            if source.is_dir():
+                shutil.copytree(source, kept[tensor], copy_function=_link)
+            else:
+                _link(source, kept[tensor])
+    return replace(image, path=kept.get("", kept))
+
+
+def open_images(image: JobImage, region: Region | None) -> Image | dict[str, Image]:
+    """The image of a job, or one per input tensor id; no pixels are read.
+
+    Raises
+    ------
+    ImageReadError, MissingFileError, AxesError
+        See `biozoo_runners.open_image`.
+    UsageError
+        The region is not in the image.
+    """
+    from biozoo_runners import open_image
+
+    opened = {}
+    for tensor, path in image.files.items():
+        one = open_image(path, axes=image.axes)
+        if image.pixel_size is not None:
+            sizes = {a: size for a, size in image.pixel_size.items() if a in one.axes}
+            one = replace(one, pixel_size=sizes, unit=dict.fromkeys(sizes, "micrometer"))
+        opened[tensor] = cut_region(one, region) if region else one
+    return opened.get("", opened)
+
+
+def cut_region(image: Image, region: Region) -> Image:
+    """The part of an image from the first pixel to before the last, by axis id, as an image.
+
+    Raises
+    ------
+    AxesError
+        For an axis that the image does not have.
+    UsageError
+        For a region that is empty or not inside the image.
+    """
+    sizes = image.sizes
+    for axis, (start, stop) in region.items():
+        if axis not in sizes:
+            raise AxesError(
+                f"The region names the axis '{axis}'; {image.name or 'the image'} has "
+                f"{', '.join(sizes)}. Leave it out."
+            )
+        if not 0 <= start < stop <= sizes[axis]:
+            raise UsageError(
+                f"The region {axis} {start} to {stop} is not inside the image, which has "
+                f"{sizes[axis]} pixels along {axis}. Choose a region between 0 and {sizes[axis]}."
+            )
+    if "channel" in region:
+        raise AxesError("A region has no channels. Choose them by their names or numbers.")
+    starts = [region.get(axis, (0, 0))[0] for axis in sizes]
+
+    def read(index: tuple[Index, ...]) -> Any:
+        shifted = (
+            slice(i.start + first, i.stop + first, i.step) if isinstance(i, slice) else i + first
+            for i, first in zip(index, starts, strict=True)
+        )
+        return image.reader(tuple(shifted))
+
+    bounds = [region.get(axis, (0, size)) for axis, size in sizes.items()]
+    told = ", ".join(f"{axis} {a} to {b}" for axis, (a, b) in region.items())
+    return replace(
+        image,
+        shape=tuple(b - a for a, b in bounds),
+        reader=read,
+        notes=(*image.notes, f"only the region {told} was run"),
+    )
+
+
+def _link(source: str | Path, target: str | Path) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(source, target)
+    return str(target)
