@@ -23,7 +23,7 @@ from biozoo_runners.comparison.scores import average_precision
 BUILT_IN = Path(biozoo.__file__).parent / "builtin"
 SOURCES = Path(__file__).resolve().parents[1] / "zoo" / "models"
 NAMES = ("em-membrane", "nuclei-fluo", "nuclei-histology")
-HALO = 64
+HALO = {"em-membrane": 80, "nuclei-fluo": 64, "nuclei-histology": 80}
 SIMULATED: dict[str, Callable[[], Sample]] = {
     "em-membrane": lambda: simulate_em((320, 288), seed=1),
     "nuclei-fluo": lambda: simulate_nuclei((256, 288), seed=8, diameter=26),
@@ -123,7 +123,7 @@ def test_every_id_is_written_out(name: str):
     for tensor in tensors:
         assert [axis["id"] for axis in tensor["axes"]] == ["batch", "channel", "y", "x"]
     halos = [axis.get("halo") for axis in description["outputs"][0]["axes"]]
-    assert halos == [None, None, HALO, HALO]
+    assert halos == [None, None, HALO[name], HALO[name]]
 
 
 @every

@@ -135,7 +135,7 @@ ARCHITECTURES = (
     Architecture(
         "HoVerNet", "Distance and flow heads", NETS + "HoVerNet",
         {"mode": "fast", "in_channels": 3, "np_out_channels": 2, "out_classes": 4},
-        channels=3, size=256,
+        channels=3, size=256, heavy=True,
     ),
     Architecture("AutoEncoder 2D", "Autoencoder", NETS + "AutoEncoder", _2d(**ALL_LEVELS)),
     Architecture(

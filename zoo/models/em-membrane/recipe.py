@@ -182,7 +182,7 @@ def sample() -> tuple[np.ndarray, str]:
     """The simulated image that the test tensors are made of, and its axes."""
     from biozoo.samples import simulate_em
 
-    return simulate_em((144, 144), seed=3).image, "yx"
+    return simulate_em((176, 176), seed=3).image, "yx"
 
 
 def cover() -> np.ndarray:

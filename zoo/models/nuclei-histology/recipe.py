@@ -172,7 +172,7 @@ def sample() -> tuple[np.ndarray, str]:
     """The simulated image that the test tensors are made of, and its axes."""
     from biozoo.samples import simulate_histology
 
-    return simulate_histology((144, 144), seed=12, diameter=26, clustering=0.6).image, "cyx"
+    return simulate_histology((176, 176), seed=12, diameter=26, clustering=0.6).image, "cyx"
 
 
 def cover() -> np.ndarray:
