@@ -19,6 +19,7 @@ from biozoo import Zoo
 from biozoo.errors import BiozooError, StorageError
 
 from ..jobs import JobImage, Jobs
+from ..web.viewing import mount_viewer
 from .catalog import Catalog
 from .guard import Guard
 from .images import ImageStore, Session, session_of
@@ -38,7 +39,7 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
     settings
         Which zoo, where, who.
     pages
-        Mount the web pages too; this imports Gradio, which takes seconds.
+        Mount Gradio's pages too; importing it takes seconds. The viewer (/view) is always there.
 
     Returns
     -------
@@ -86,6 +87,7 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
         )
     )
     app.include_router(routes(state))  # after all others: it answers for every unknown route
+    mount_viewer(app)
     if pages:
         from ..web.page import mount_page
 
