@@ -58,8 +58,9 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
+# Two processes; a file stays in one of them, as its fixtures are costly.
 test: setup      ## the tests (shared and browser ones where their material is)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-cuda: setup ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -q -m cuda
