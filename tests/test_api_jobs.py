@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import tifffile
 
 from biozoo import Settings
 from biozoo.samples import simulate_nuclei
+from http_jobs import ended
 
 pytest.importorskip("fastapi")
 
@@ -33,16 +33,6 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     with TestClient(app_of(tmp_path / "home"), base_url=BASE) as client:
         client.get("/api/health")  # brings the session
         yield client
-
-
-def ended(client: TestClient, job: str) -> dict[str, Any]:
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
-        told: dict[str, Any] = client.get(f"/api/jobs/{job}").json()
-        if told["state"] not in ("waiting", "running"):
-            return told
-        time.sleep(0.1)
-    raise AssertionError("the job did not end")
 
 
 def upload(client: TestClient, path: Path, name: str = "cells.tif") -> dict[str, Any]:

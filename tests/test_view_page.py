@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import tifffile
 
 from biozoo import Settings
 from biozoo.samples import simulate_nuclei
+from http_jobs import ended
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -56,16 +56,6 @@ def address(tmp_path: Path) -> Iterator[str]:
     listening.close()
 
 
-def ended(client: httpx.Client, job: str) -> dict[str, object]:
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
-        told: dict[str, object] = client.get(f"/api/jobs/{job}").json()
-        if told["state"] not in ("waiting", "running"):
-            return told
-        time.sleep(0.1)
-    raise AssertionError("the job did not end")
-
-
 def test_true_values_and_found_nuclei_of_ones_own_image(address: str, tmp_path: Path) -> None:
     sample = simulate_nuclei((300, 400), seed=8, diameter=26)
     image = sample.image.astype(np.uint16) + 1000  # no 8-bit picture could hold it
@@ -82,7 +72,7 @@ def test_true_values_and_found_nuclei_of_ones_own_image(address: str, tmp_path: 
         made = client.post("/api/jobs", json={"model": "nuclei-fluo", "image": opened["id"]}).json()
         job = ended(client, made["id"])
         assert job["state"] == "done", job["error"]
-        [file] = [f for f in job["files"] if f["kind"] == "labels"]  # type: ignore[attr-defined]
+        [file] = [f for f in job["files"] if f["kind"] == "labels"]
         labels = client.post(f"{file['url']}/image").json()
         found = tifffile.imread(_saved(client, file["url"], tmp_path)).squeeze()
         session = client.cookies["biozoo_session"]
