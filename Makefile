@@ -14,7 +14,7 @@ PORT   ?= 7860
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## everything into .venv: all weights formats, the page, the tools (9 GB)
+setup: $(STAMP)  ## everything into .venv: all weights and image formats, the page, the tools (9 GB)
 
 # What the page and ONNX models need; the other weights formats would add 7 GB of frameworks.
 $(RUN): pyproject.toml constraints.txt
@@ -27,7 +27,7 @@ $(RUN): pyproject.toml constraints.txt
 
 $(STAMP): $(RUN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,pack,onnx2torch,keras2onnx,dev]'
+	    -e '.[$(RUNTIME),ui,bioio,torch,keras,tensorflow,openvino,stardist,cellpose,pack,onnx2torch,keras2onnx,dev]'
 	@touch $@
 
 setup-browser:   ## Debian's Chromium, for the tests marked browser

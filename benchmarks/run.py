@@ -19,6 +19,7 @@ import numpy as np
 from backends import all_backends
 from bench import Bench
 from measure import command, compare, median_seconds
+from page import the_page
 
 BIN = Path(sys.executable).parent
 
@@ -39,6 +40,7 @@ def main() -> int:
         cold_starts(bench, Path(folder), args.model, args.runs, env)
         tiled_runs(bench, args.model, args.size, args.tile, args.runs)
         all_backends(bench, Path(folder), args.runs)
+        the_page(bench, Path(folder), args.model, args.runs)
     return 1 if bench.failed else 0
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 import math
 import shutil
+import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ import xarray as xr
 from PIL import Image as Pillow
 
 from biozoo import Settings
-from biozoo.errors import NotFoundError
+from biozoo.errors import NotFoundError, UsageError
 from biozoo_runners import write_image
 
 pytest.importorskip("fastapi")
@@ -458,16 +462,32 @@ def test_too_large_is_refused_by_its_header_and_by_counting(app: Any, client: Te
     assert set(app.state.server.images.folder.glob("uploads/*")) == before
 
 
+def test_only_uploads_may_be_large(client: TestClient) -> None:
+    large = json.dumps({"path": "x" * 5 * 2**20}).encode()
+
+    def chunks() -> Iterator[bytes]:
+        for at in range(0, len(large), 2**16):
+            yield large[at : at + 2**16]
+
+    for content in (large, chunks()):
+        headers = {"content-type": "application/json"}
+        answer = client.post("/api/images/paths", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert "too large" in answer.json()["error"]
+    said = {"content-length": str(5 * 2**20)}  # told before any of it is read
+    assert client.post("/api/images/paths", content=b"", headers=said).status_code == 413
+    assert client.post("/api/images/uploads", content=large).status_code == 422  # taken, no image
+
+
 def test_a_full_disk_is_told(
     client: TestClient, upload: Describe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2100, 2100), np.uint8))
-    image = upload(tmp_path / "a.tif")
-
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Pyramid, "_build", full)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2100, 2100), np.uint8))
+    image = upload(tmp_path / "a.tif")
     answer = client.get(f"/api/images/{image['id']}/tiles/3/0/0/0/0/0")
     assert answer.status_code == 507
     assert "No space left" in answer.json()["error"]
@@ -497,6 +517,229 @@ def test_an_uploaded_ome_tiff_cannot_reach_for_other_files(
     answer = client.post("/api/images/uploads?name=attack.ome.tif", content=attack.read_bytes())
     assert answer.status_code == 422
     assert "another file" in answer.json()["error"]
+
+
+# -------------------------------------------------------------------------------- limits and scenes
+
+
+def test_a_session_keeps_so_much_and_is_told_then(tmp_path: Path) -> None:
+    zoo = Settings(home=tmp_path / "home", index_url="http://127.0.0.1:9/x", offline=True)
+    app = create_app(ServerSettings(zoo, max_upload=50_000, max_kept=100_000), pages=False)
+    tifffile.imwrite(tmp_path / "a.tif", _noise((200, 200), np.uint8))  # 40 kB
+    content = (tmp_path / "a.tif").read_bytes()
+
+    def chunks() -> Iterator[bytes]:  # nobody says how much it will be
+        for at in range(0, len(content), 1000):
+            yield content[at : at + 1000]
+
+    with TestClient(app, base_url=BASE) as client:
+        client.get("/api/images")
+        send = "/api/images/uploads?name=a.tif"
+        bad = client.post(send, content=b"no image" * 5000)
+        assert bad.status_code == 422
+        kept = [client.post(send, content=c).json()["id"] for c in (content, chunks())]
+        for more in (content, chunks()):
+            answer = client.post(send, content=more)
+            assert answer.status_code == 413
+            error = answer.json()["error"]
+            assert error.startswith("a.tif is not taken: this server keeps up to 100 kB of images")
+            assert "you keep 80.5 kB already" in error
+        said = {"content-length": str(len(content))}  # told before any of it is read
+        assert client.post(send, content=b"", headers=said).status_code == 413
+        assert len(list(app.state.server.images.folder.glob("uploads/*/*"))) == 2
+        stranger = TestClient(app, base_url=BASE)
+        assert stranger.post(send, content=content).status_code == 201  # each has their own
+        assert client.delete(f"/api/images/{kept[0]}").status_code == 204
+        assert client.post(send, content=content).status_code == 201
+
+
+def test_uploads_go_by_themselves_when_nobody_comes_back(tmp_path: Path) -> None:
+    zoo = Settings(home=tmp_path / "home", index_url="http://127.0.0.1:9/x", offline=True)
+    app = create_app(ServerSettings(zoo, keep_hours=0.5 / 3600), pages=False)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 9), np.uint8))
+    with TestClient(app, base_url=BASE) as client:
+        sent = client.post(
+            "/api/images/uploads?name=a.tif", content=(tmp_path / "a.tif").read_bytes()
+        )
+        folder = app.state.server.images.folder
+        assert len(list(folder.glob("uploads/*/a.tif"))) == 1
+        limit = time.monotonic() + 10
+        while list(folder.glob("uploads/*")) and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert not list(folder.glob("uploads/*"))
+        answer = client.get(f"/api/images/{sent.json()['id']}")
+        assert answer.status_code == 404
+        assert "open it again" in answer.json()["error"]
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    zoo = Settings(home=tmp_path / "home", index_url="http://127.0.0.1:9/x", offline=True)
+    left = zoo.cache / "server-0123456789abcdef" / "images"
+    left.mkdir(parents=True)
+    first = create_app(ServerSettings(zoo), pages=False)
+    assert not left.exists()
+    second = create_app(ServerSettings(zoo), pages=False)
+    for app in (first, second):  # neither takes the other's
+        folder = app.state.server.folder
+        assert folder.is_dir()
+        with TestClient(app):
+            pass
+        assert not folder.exists()
+
+
+def test_another_image_of_a_file_of_several_can_be_chosen(
+    client: TestClient, upload: Describe, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.ome.tif"
+    small, large = _noise((30, 40), np.uint8), _noise((2, 300, 280), np.uint16, 3)
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        tif.write(small, metadata={"axes": "YX", "Name": "overview"})
+        tif.write(
+            large, photometric="minisblack", metadata={"axes": "CYX", "Name": "detail",
+            "Channel": {"Name": ["DAPI", "GFP"]}},
+        )  # fmt: skip
+    image = upload(path)
+    assert (image["scene"], image["scenes"]) == (0, ["overview", "detail"])
+    assert "holds 2 images: 0 (overview), 1 (detail); this is number 0" in image["notes"][0]
+    address = f"/api/images/{image['id']}/axes"
+    client.post(address, json={"axes": "xy", "pixel_size": {"y": 5, "x": 5}})
+    other = client.post(address, json={"scene": 1}).json()
+    assert (other["scene"], other["v"], other["dtype"]) == (1, 3, "uint16")
+    assert other["dims"] == ["channel", "y", "x"]  # what was said of the other one does not count
+    assert other["pixel_size"] is None
+    assert [c["name"] for c in other["channels"]] == ["DAPI", "GFP"]
+    np.testing.assert_array_equal(_level(client, other, 0, "0/1/0"), large[1])
+    kept = client.post(address, json={"kind": "labels"}).json()
+    assert kept["scene"] == 1
+    wrong = client.post(address, json={"scene": 2})
+    assert (wrong.status_code, "no scene 2" in wrong.json()["error"]) == (422, True)
+    assert str(tmp_path) not in wrong.json()["error"]
+    assert client.get(f"/api/images/{image['id']}").json()["scene"] == 1
+
+
+# ------------------------------------------------------------------------------------- zipped Zarr
+
+
+def _zarr(folder: Path, pixels: np.ndarray, name: str = "well.ome.zarr") -> Path:
+    data = xr.DataArray(pixels, dims=("channel", "y", "x"), coords={"channel": ["DAPI", "RFP"]})
+    write_image(folder / name, data)
+    return folder / name
+
+
+def _zipped(folder: Path, top: Path) -> bytes:
+    """A zip of all below `folder`, named from `top` on."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(top))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("inside", ["a folder", "in folders", "at its top"])
+def test_a_zipped_ome_zarr_opens(app: Any, client: TestClient, tmp_path: Path, inside: str) -> None:
+    pixels = _noise((2, 1100, 1030), np.uint16)
+    zarr = _zarr(tmp_path / "more" / "wells", pixels)
+    top = {"a folder": zarr.parent, "in folders": tmp_path, "at its top": zarr}[inside]
+    before = app.state.server.images.shares.kept(_owner(app, client))
+    answer = client.post("/api/images/uploads?name=cells.ome.zarr.zip", content=_zipped(zarr, top))
+    image = answer.json()
+    assert answer.status_code == 201, image
+    assert image["name"] == ("cells.ome.zarr" if inside == "at its top" else "well.ome.zarr")
+    assert [c["name"] for c in image["channels"]] == ["DAPI", "RFP"]
+    np.testing.assert_array_equal(_level(client, image, 0, "0/1/0"), pixels[1])
+    opened = app.state.server.images.get(image["id"], _owner(app, client))
+    size = sum(p.stat().st_size for p in opened.owned.rglob("*") if p.is_file())
+    assert app.state.server.images.shares.kept(_owner(app, client)) - before == size
+    client.delete(f"/api/images/{image['id']}")
+    assert not opened.owned.exists()
+    assert app.state.server.images.shares.kept(_owner(app, client)) == before
+
+
+def _owner(app: Any, client: TestClient) -> str:
+    return client.cookies["biozoo_session"]
+
+
+def test_a_zipped_ome_zarr_of_an_allowed_folder_opens_and_stays(
+    app: Any, client: TestClient, folder: Path, tmp_path: Path
+) -> None:
+    pixels = _noise((2, 40, 30), np.uint8)
+    zarr = _zarr(tmp_path, pixels)
+    (folder / "well.zip").write_bytes(_zipped(zarr, tmp_path))
+    image = client.post("/api/images/paths", json={"path": "well.zip"}).json()
+    np.testing.assert_array_equal(_level(client, image), pixels[0])
+    client.delete(f"/api/images/{image['id']}")
+    assert (folder / "well.zip").exists()
+
+
+def _archive(*members: tuple[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (_archive(("a.tif", b"x"), ("b.tif", b"y")), "without an OME-Zarr"),
+        (_archive(), "without an OME-Zarr"),
+        (_archive(("a.zarr/.zattrs", b"{}"), ("b.zarr/.zattrs", b"{}")), "zip of 2 OME-Zarr"),
+        (_archive(("a.zarr/.zattrs", b"{}")), "multiscales"),
+        (_archive(("a.zarr/.zattrs", b"{}"), ("../../evil", b"x")), "would leave the folder"),
+        (_archive(("a.zarr/.zattrs", b"{}"), ("/etc/evil", b"x")), "would leave the folder"),
+        (_archive(("a.zarr/.zattrs", b"{}"), ("a.zarr/0/0", bytes(2**21))), "zip bomb"),
+        (_archive(("a.zarr/.zattrs", b"{}"))[:-30], "no complete zip"),
+        (b"PK\x03\x04" + bytes(50), "no complete zip"),
+        (b"not a zip", "no complete zip"),
+    ],
+)  # fmt: skip
+def test_other_zips_are_refused_with_what_to_do(
+    app: Any, client: TestClient, content: bytes, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biozoo.archive.BOMB_BYTES", 2**20)
+    before = set(app.state.server.images.folder.glob("uploads/*"))
+    answer = client.post("/api/images/uploads?name=my wells.zip", content=content)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert says in error
+    assert str(app.state.server.folder) not in error
+    assert set(app.state.server.images.folder.glob("uploads/*")) == before
+
+
+def test_more_than_one_may_keep_is_not_unpacked(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "store", most_kept=10_000)
+    (tmp_path / "a.zip").write_bytes(
+        _archive(("a.zarr/.zattrs", b"{}"), ("a.zarr/0", b"x" * 10**5))
+    )
+    with pytest.raises(UsageError, match="keeps up to 10 kB"):
+        store.add("me", tmp_path / "a.zip")
+    assert store.shares.kept("me") == 0
+    store.close()
+
+
+def test_an_ome_zarr_cannot_reach_for_other_files(client: TestClient, tmp_path: Path) -> None:
+    secret = _zarr(tmp_path, _noise((2, 30, 30), np.uint8), "secret.zarr")
+    attack = _zarr(tmp_path, _noise((2, 30, 30), np.uint8), "attack.zarr")
+    described = json.loads((attack / "zarr.json").read_text())
+    ome = described["attributes"]["ome"]
+    level = ome["multiscales"][0]["datasets"][0]
+    for reach in (str(secret / level["path"]), f"../secret.zarr/{level['path']}"):
+        level["path"] = reach
+        (attack / "zarr.json").write_text(json.dumps(described))
+        answer = client.post(
+            "/api/images/uploads?name=a.zip", content=_zipped(attack, attack.parent)
+        )
+        assert answer.status_code == 422
+        assert "not in its folder" in answer.json()["error"]
+    series = {"zarr_format": 2, "bioformats2raw.layout": 3}
+    content = _archive(
+        ("a.zarr/.zattrs", json.dumps(series).encode()), ("a.zarr/.zgroup", b"{}"),
+        ("a.zarr/OME/.zattrs", json.dumps({"series": [str(secret)]}).encode()),
+    )  # fmt: skip
+    answer = client.post("/api/images/uploads?name=a.zip", content=content)
+    assert answer.status_code == 422
+    assert "not in its folder" in answer.json()["error"]
 
 
 def test_names_of_uploads_stay_in_their_folder() -> None:

@@ -123,7 +123,7 @@ def jobs(serve: Callable[..., Jobs]) -> Jobs:
 
 def expected(package: ModelPackage, image: JobImage) -> Array:
     with biozoo_runners.load(package, device="cpu") as runner:
-        found: Array = runner(image.files[""], tile=TILE.tile)["prediction"].values
+        found: Array = runner(image.path, tile=TILE.tile)["prediction"].values
     return found
 
 
@@ -175,7 +175,7 @@ def test_what_is_known_of_a_job_survives_the_server(
     first.close()
     again = serve().get(job.id, ME)
     assert again == job
-    assert (again.state, again.image, again.choices) == ("done", cells, choices)
+    assert (again.state, again.images, again.choices) == ("done", {"": cells}, choices)
 
 
 def test_jobs_run_one_after_the_other_and_a_waiting_one_is_cancelled_at_once(
@@ -323,7 +323,7 @@ def test_an_upload_stays_with_its_job(
 ) -> None:
     image = expected(tiny, cells)
     job = stopped(jobs, gate, tiny, replace(cells, keep=True))
-    cells.files[""].unlink()
+    cells.path.unlink()
     jobs.resume(job.id)
     np.testing.assert_array_equal(result(jobs, jobs.wait(job.id, 30)), image)
 
@@ -333,7 +333,7 @@ def test_only_the_region_is_run(jobs: Jobs, tiny: ModelPackage, cells: JobImage)
     job = jobs.wait(jobs.submit(tiny, cells, choices, owner=ME).id, 30)
     assert (job.state, job.error) == ("done", "")
     with biozoo_runners.load(tiny, device="cpu") as runner:
-        part = tifffile.imread(cells.files[""])[10:40, 5:35]
+        part = tifffile.imread(cells.path)[10:40, 5:35]
         whole = runner(part, tile=TILE.tile)["prediction"].values
     got = open_image(jobs.file(job.id, job.files[0].name)).read().values
     np.testing.assert_array_equal(got.reshape(whole.shape), whole)
@@ -342,7 +342,7 @@ def test_only_the_region_is_run(jobs: Jobs, tiny: ModelPackage, cells: JobImage)
 
 
 def test_a_region_outside_the_image_is_a_sentence(cells: JobImage) -> None:
-    image = open_image(cells.files[""])
+    image = open_image(cells.path)
     with pytest.raises(UsageError, match="y 10 to 90 is not inside the image, which has 50"):
         cut_region(image, {"y": (10, 90)})
     with pytest.raises(UsageError, match="names the axis 'z'"):
@@ -499,10 +499,20 @@ def test_another_model_of_the_same_name_does_not_go_on(
 
 
 def test_a_missing_image_is_a_sentence(jobs: Jobs, tiny: ModelPackage, cells: JobImage) -> None:
-    cells.files[""].unlink()
+    cells.path.unlink()
     job = jobs.wait(jobs.submit(tiny, cells, TILE, owner=ME).id, 30)
     assert job.state == "failed"
     assert "cells.tif does not exist" in job.error
+
+
+def test_an_upload_that_has_gone_makes_no_job(
+    jobs: Jobs, tiny: ModelPackage, cells: JobImage, settings: Settings
+) -> None:
+    cells.path.unlink()
+    with pytest.raises(MissingFileError, match=r"my cells.tif does not exist.* open it again"):
+        jobs.submit(tiny, replace(cells, keep=True), TILE, owner=ME)
+    assert jobs.of_owner(ME) == []
+    assert {path.name for path in (settings.home / "jobs").iterdir()} == {"jobs.db", "servers"}
 
 
 def test_what_nobody_foresaw_ends_the_job_too(
@@ -623,6 +633,93 @@ def test_a_damaged_list_is_a_sentence_and_a_new_one_is_begun(
     assert jobs.wait(job.id, 30).state == "done"
 
 
+# ------------------------------------------------------------------------------ lists of before
+
+#: As the first version of this list wrote it, through the standard library.
+FIRST_TABLE = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL, model TEXT NOT NULL, version TEXT, digest TEXT NOT NULL,
+    image TEXT NOT NULL, choices TEXT NOT NULL, state TEXT NOT NULL,
+    created TEXT NOT NULL, started TEXT, ended TEXT,
+    tiles_done INTEGER NOT NULL, tiles_total INTEGER NOT NULL, tiles_kept INTEGER NOT NULL,
+    error TEXT NOT NULL, report TEXT, files TEXT NOT NULL, server TEXT NOT NULL
+)"""
+
+
+def test_a_list_of_the_first_version_is_read_and_its_jobs_go_on(
+    serve: Callable[..., Jobs], cells: JobImage, settings: Settings
+) -> None:
+    folder = settings.home / "jobs"
+    folder.mkdir(parents=True)
+    image = {
+        "path": {"": str(cells.path)}, "name": "my cells.tif", "id": "i1", "axes": "yx",
+        "pixel_size": {"y": 0.5}, "keep": False,
+    }  # fmt: skip
+    file = {"name": "a.ome.tif", "label": "A", "size": 3, "kind": "labels"}
+    rows = [
+        ("old", "done", json.dumps({"objects": 3}), json.dumps([file])),
+        ("half", "cancelled", None, "[]"),
+    ]
+    with sqlite3.connect(folder / "jobs.db") as db:
+        db.execute(FIRST_TABLE)
+        db.execute("CREATE INDEX jobs_of_owner ON jobs (owner)")
+        for job_id, state, report, files in rows:
+            db.execute(
+                "INSERT INTO jobs VALUES (NULL, ?, ?, 'tiny', '1.0', '', ?, '{}', ?, "
+                "'2026-01-02T03:04:05+00:00', NULL, NULL, 0, 0, 0, '', ?, ?, 's')",
+                [job_id, ME, json.dumps(image), state, report, files],
+            )
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    jobs = serve()
+    half, old = jobs.of_owner(ME)
+    assert (old.id, old.state, old.report, old.created.year) == (
+        "old",
+        "done",
+        {"objects": 3},
+        2026,
+    )
+    assert (old.files[0].name, old.files[0].kind, old.files[0].scale) == (
+        "a.ome.tif",
+        "labels",
+        None,
+    )
+    assert old.image == replace(cells, id="i1", axes="yx", pixel_size={"y": 0.5})
+    jobs.resume(half.id)
+    assert jobs.wait(half.id, 30).state == "done"
+
+
+def test_a_list_of_a_newer_biozoo_is_left_alone(
+    jobs: Jobs, tiny: ModelPackage, cells: JobImage, settings: Settings
+) -> None:
+    jobs.wait(jobs.submit(tiny, cells, TILE, owner=ME).id, 30)
+    path = settings.home / "jobs" / "jobs.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StorageError, match=r"made by a newer biozoo\. Install the newest"):
+        JobStore(path).of_owner(ME)
+
+
+# ---------------------------------------------------------------------------------- several inputs
+
+
+def test_a_model_of_several_images_gets_each_as_it_was_described(
+    jobs: Jobs, zoo: Zoo, cells: JobImage, tmp_path: Path
+) -> None:
+    package = zoo.add(make_package(tmp_path / "two", id="two", inputs=2, halo=1, validate=False))
+    other = tmp_path / "other.tif"
+    tifffile.imwrite(other, np.zeros((50, 50, 2), np.float32), photometric="minisblack")
+    images = {"raw": replace(cells, keep=True), "raw1": JobImage(other, "other.tif", axes="yxc")}
+    job = jobs.wait(jobs.submit(package, images, Choices(channel={"raw1": 1}), owner=ME).id, 30)
+    assert (job.state, job.error) == ("done", "")
+    assert [image.name for image in job.images.values()] == ["my cells.tif", "other.tif"]
+    assert job.files[0].name == "my cells.prediction.ome.tif"
+    assert jobs.get(job.id).images["raw1"].axes == "yxc"
+
+
 # ------------------------------------------------------------------------------------------ routes
 
 
@@ -648,7 +745,12 @@ def client(jobs: Jobs, zoo: Zoo, cells: JobImage) -> Iterator[Any]:
     session: Callable[[Request], str] = lambda request: request.headers["x-session"]  # noqa: E731
     app.include_router(
         job_routes(
-            jobs, session=session, find_image=find_image, find_model=zoo.get, open_file=no_image
+            jobs,
+            session=session,
+            find_image=find_image,
+            find_model=zoo.get,
+            open_file=no_image,
+            open_image=no_image,
         )
     )
 
@@ -689,13 +791,13 @@ def test_a_job_by_http_from_beginning_to_end(
     assert done["report"]["tiles"] == TOTAL
     listed = client.get("/api/jobs").json()["jobs"]
     assert [(job["id"], job["state"]) for job in listed] == [(done["id"], "done")]
-    assert "report" not in listed[0]
+    assert listed[0]["report"] is None
     file = client.get(done["files"][0]["url"])
     assert len(file.content) == done["files"][0]["size"]
     assert client.post(f"{url}/resume").status_code == 409
     assert client.delete(url).status_code == 204
     assert client.get(url).status_code == 404
-    assert str(cells.files[""].parent) not in json.dumps([running, told, listed])
+    assert str(cells.path.parent) not in json.dumps([running, told, listed])
 
 
 def _told(client: Any, url: str) -> Iterator[dict[str, Any]]:

@@ -292,6 +292,12 @@ def test_keyboard_alone_moves_zooms_and_reads(visit: Open) -> None:
     assert view.page.evaluate("document.activeElement.className") == "zv-stage"
 
 
+def test_on_a_narrow_screen_a_fitted_image_lies_below_the_tools(visit: Open) -> None:
+    view = visit("cells&panel=false", viewport={"width": 390, "height": 440})
+    tools = view.page.locator(".zv-tools").bounding_box()
+    assert view.at(0, 0)[1] >= tools["y"] + tools["height"]
+
+
 def test_the_wheel_zooms_to_the_cursor_and_dragging_moves(visit: Open) -> None:
     view = visit("exact")
     left, top = (round(place) for place in view.at(60, 90))  # the browser tells whole pixels

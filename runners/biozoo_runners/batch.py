@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from biozoo.errors import BiozooError, Cancelled, UsageError
 
 if TYPE_CHECKING:
+    from .images import Image
     from .pipeline import Progress, Runner
     from .prepare import Channel
     from .report import RunReport
@@ -112,6 +113,8 @@ def run_batch(
     out: str | Path,
     *,
     axes: str | Sequence[str] | None = None,
+    scene: int | None = None,
+    pixel_size: Mapping[str, float] | None = None,
     channel: Channel | Mapping[str, Channel] | None = None,
     tile: Mapping[str, int] | None = None,
     scale: Scale | None = None,
@@ -131,6 +134,8 @@ def run_batch(
         does not end as an image file.
     axes, channel, tile, scale, min_size, fill_holes
         As for `Runner`, the same for all images.
+    scene, pixel_size
+        As for `open_image`, the same for all images.
     on_progress
         Called with the progress of the whole batch, `STEPS` per image.
 
@@ -165,8 +170,7 @@ def run_batch(
 
         try:
             result = runner(
-                source,
-                axes=axes,
+                opened(source, axes=axes, scene=scene, pixel_size=pixel_size),
                 channel=channel,
                 tile=tile,
                 scale=scale,
@@ -192,6 +196,22 @@ def run_batch(
                 raise
             results.append(FileResult(path, error=f"{type(exc).__name__}: {exc}"))
     return BatchReport(tuple(results))
+
+
+def opened(
+    source: str | Path | Mapping[str, str | Path],
+    *,
+    axes: str | Sequence[str] | None = None,
+    scene: int | None = None,
+    pixel_size: Mapping[str, float] | None = None,
+) -> Image | dict[str, Image]:
+    """An image, or one per input tensor id, opened as the caller says; see `open_image`."""
+    from .images import open_image
+
+    def one(path: str | Path) -> Image:
+        return open_image(path, axes=axes, scene=scene, pixel_size=pixel_size)
+
+    return {t: one(p) for t, p in source.items()} if isinstance(source, Mapping) else one(source)
 
 
 def _first(image: str | Path | Mapping[str, str | Path]) -> Path:

@@ -194,7 +194,7 @@ class UnsafeArchiveError(BiozooError, ValueError):
             f"{archive} was not unpacked: member '{member}' {why}. "
             "A model package holds plain files below its own folder; do not use this one."
         )
-        self.archive, self.member = str(archive), member
+        self.archive, self.member, self.why = str(archive), member, why
 
 
 class CollectionError(BiozooError, ConnectionError):

@@ -68,6 +68,9 @@ class Image:
         Name of the only channel of an image without a channel axis, where the file has it.
     rgb
         Whether the channels are the red, green and blue of a colour picture.
+    colors
+        "#rrggbb" to show each channel in, "" where the file says none; empty where the reader does
+        not tell.
     pixel_size, unit
         Per axis id, absent where unknown; units are bioimageio.spec's words.
     axes_source
@@ -88,6 +91,7 @@ class Image:
     channel_names: tuple[str, ...] = ()
     channel: str = ""
     rgb: bool = False
+    colors: tuple[str, ...] = ()
     pixel_size: Mapping[str, float] = field(default_factory=dict)
     unit: Mapping[str, str] = field(default_factory=dict)
     axes_source: AxesSource = "metadata"
@@ -267,6 +271,7 @@ def describe(
     own_names: str = "",
     channel_names: tuple[str, ...] = (),
     rgb: bool = False,
+    colors: tuple[str, ...] = (),
     pixel_size: Mapping[str, float] | None = None,
     unit: Mapping[str, str] | None = None,
     scene: int = 0,
@@ -327,6 +332,7 @@ def describe(
         channel_names=names,
         channel=channel_names[0] if len(channel_names) == 1 and "channel" not in settled else "",
         rgb=(rgb or names == RGB) and "channel" in same,
+        colors=colors if "channel" in same or "channel" not in settled else (),
         pixel_size=known_sizes,
         unit={a: u for a, u in units.items() if a in known_sizes},
         axes_source="given" if given else source,

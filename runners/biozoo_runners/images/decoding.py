@@ -12,7 +12,11 @@ from pathlib import Path
 from biozoo.errors import BiozooError, ImageReadError, MissingDependencyError
 
 # How decoders word that a file is too short.
-_ENDS_EARLY = re.compile(r"truncated|\bEOF\b|greater than file size|failed to read \d+ bytes", re.I)
+_ENDS_EARLY = re.compile(
+    r"truncated|\bEOF\b|greater than file size|failed to read \d+ bytes"
+    r"|not enough data read|read \d+ bytes, expected|invalid chunkmap signature",  # CZI, LIF, ND2
+    re.I,
+)
 
 
 @contextlib.contextmanager
@@ -31,7 +35,8 @@ def reading(path: Path | None, what: str = "") -> Iterator[None]:
             ) from exc
         if isinstance(exc, OSError) and exc.errno in (errno.EACCES, errno.EPERM):
             raise ImageReadError(path=path, why="there is no permission to read it.") from exc
-        if isinstance(exc, struct.error | EOFError) or _ENDS_EARLY.search(str(exc)):
+        said = str(exc).replace(str(path), "")  # its name may hold any word
+        if isinstance(exc, struct.error | EOFError) or _ENDS_EARLY.search(said):
             raise ImageReadError(
                 path=path,
                 why="it is truncated: the file ends before its content does.",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from biozoo.axes import SPACE
 from biozoo.errors import ImageReadError, MissingFileError
 
-from . import npy, ome_zarr, raster, tiff
+from . import bioio_reader, npy, ome_zarr, raster, tiff
 from .base import Image, ImageReader
 from .decoding import reading
 
@@ -20,13 +22,18 @@ BUILT_IN: dict[str, ImageReader] = {
     "raster": raster.READER,
     "npy": npy.READER,
     "ome-zarr": ome_zarr.READER,
+    "bioio": bioio_reader.READER,
 }
-_FORMATS = "TIFF, OME-TIFF, ImageJ hyperstack, PNG, JPEG, npy, OME-Zarr"
+_FORMATS = "TIFF, OME-TIFF, ImageJ hyperstack, PNG, JPEG, npy, OME-Zarr, CZI, LIF, ND2"
 _HEAD = 512
 
 
 def open_image(
-    path: str | Path, *, axes: str | Sequence[str] | None = None, scene: int | None = None
+    path: str | Path,
+    *,
+    axes: str | Sequence[str] | None = None,
+    scene: int | None = None,
+    pixel_size: Mapping[str, float] | None = None,
 ) -> Image:
     """Open an image file; pixels are read later, by `Image.read`.
 
@@ -41,6 +48,8 @@ def open_image(
         Needed where the file has more than two dimensions and does not name them.
     scene
         Which image of a file that holds several (OME series); the first by default.
+    pixel_size
+        Micrometres along z, y and x, in place of what the file says; empty for unknown.
 
     Raises
     ------
@@ -68,8 +77,17 @@ def open_image(
             )
     for reader in _readers():
         if reader.claims(path, head):
-            return reader.open(path, axes=axes, scene=scene)
+            image = reader.open(path, axes=axes, scene=scene)
+            return image if pixel_size is None else _with_pixel_size(image, pixel_size)
     raise _unknown(path, head)
+
+
+def _with_pixel_size(image: Image, given: Mapping[str, float]) -> Image:
+    """The image with these micrometres; what it says of time stays."""
+    own = {a: float(v) for a, v in given.items() if a in image.axes}
+    sizes = {a: v for a, v in image.pixel_size.items() if a not in SPACE}
+    units = {a: v for a, v in image.unit.items() if a in sizes}
+    return replace(image, pixel_size=sizes | own, unit=units | dict.fromkeys(own, "micrometer"))
 
 
 def suffixes() -> tuple[str, ...]:
@@ -131,6 +149,5 @@ def _unknown(path: Path, head: bytes) -> ImageReadError:
         path=path,
         why=f"its kind{f' ({path.suffix})' if path.suffix else ''} is not known. "
         f"These are read: {_FORMATS}.",
-        hint="CZI, LIF, ND2 and others are not read yet: open them in Fiji (Bio-Formats) and save "
-        f"as OME-TIFF.{failed}",
+        hint=f"Open others in Fiji (Bio-Formats) and save as OME-TIFF.{failed}",
     )

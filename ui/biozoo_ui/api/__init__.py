@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["ServerSettings", "create_app"]
+__all__ = ["ServerSettings", "create_app", "serving"]
 
 if TYPE_CHECKING:
     from .app import create_app
+    from .embedding import serving
     from .settings import ServerSettings
 else:
 
@@ -23,4 +24,8 @@ else:
             from .settings import ServerSettings
 
             return ServerSettings
+        if name == "serving":
+            from .embedding import serving
+
+            return serving
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,23 +12,29 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from biozoo import Zoo
-from biozoo.errors import BiozooError, StorageError
+from biozoo.errors import BiozooError
 
-from ..jobs import JobImage, Jobs
+from ..jobs import Jobs
+from ..jobs.previews import Previews
+from ..web.login import login_routes
 from ..web.viewing import mount_viewer
-from .catalog import Catalog
+from .answers import ERRORS, describe_errors
 from .guard import Guard
-from .images import ImageStore, Session, session_of
+from .images import ImageStore, Session
 from .images.routes import image_routes
-from .jobs import job_routes
+from .logins import Logins
+from .me import me_routes
+from .models import Catalog, additions_of, model_routes
 from .routes import routes
-from .runs import Runs
 from .settings import ServerSettings
 from .state import ServerState
+from .users import UserFile
+from .work import work_routes
+from .working import WorkingFolder
 
 
 def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
-    """One server: its catalog, its runs, its working folder, and its pages.
+    """One server: its catalog, its jobs, its working folder, and its pages.
 
     Parameters
     ----------
@@ -46,18 +48,28 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
     FastAPI
         The working folder is made with it and removed at the end of its lifespan.
     """
-    folder = _working_folder(settings)
+    logins = Logins(UserFile(settings.users)) if settings.users else None
+    working = WorkingFolder(settings.zoo.cache)
+    folder = working.path
+    catalog = Catalog(settings.zoo)
+    jobs = Jobs(
+        settings.zoo.home / "jobs",
+        find=Zoo(settings.zoo).get,
+        loaded=settings.loaded_models,
+        kept=settings.kept_jobs,
+    )
     state = ServerState(
         settings=settings,
-        catalog=Catalog(settings.zoo),
-        runs=Runs(folder / "runs", loaded=settings.loaded_models, kept=settings.kept_runs),
-        images=ImageStore(folder / "images", image_folders=settings.image_folders),
-        jobs=Jobs(
-            settings.zoo.home / "jobs",
-            find=Zoo(settings.zoo).get,
-            loaded=settings.loaded_models,
-            kept=settings.kept_jobs,
+        catalog=catalog,
+        additions=additions_of(catalog, settings.zoo),
+        images=ImageStore(
+            folder / "images",
+            image_folders=settings.image_folders,
+            idle_seconds=settings.keep_hours * 3600,
+            most_kept=settings.max_kept or 4 * settings.max_upload,
         ),
+        jobs=jobs,
+        previews=Previews(jobs.models),
         folder=folder,
     )
 
@@ -66,26 +78,36 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
         try:
             yield
         finally:
-            state.runs.close()
+            state.previews.close()
             state.jobs.close()
+            state.additions.close()
+            state.catalog.close()
             state.images.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            working.close()
+            if logins is not None:
+                logins.close()
 
-    app = FastAPI(title="biozoo", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="biozoo",
+        version=version("biozoo"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
+    )
     app.state.server = state
     app.add_middleware(Session)
-    app.add_middleware(Guard, settings=settings)  # the outermost: who is refused gets no session
+    # The outermost: who is refused gets no session.
+    app.add_middleware(Guard, settings=settings, logins=logins)
     _answer_errors_as_json(app)
+    describe_errors(app)
+    app.include_router(me_routes(settings))
+    if logins is not None:
+        app.include_router(login_routes(logins))
     app.include_router(image_routes(state.images, max_upload=settings.max_upload))
-    app.include_router(
-        job_routes(
-            state.jobs,
-            session=session_of,
-            find_image=partial(_image_of_job, state.images),
-            find_model=state.catalog.package,
-            open_file=partial(_open_result, state.images),
-        )
-    )
+    for router in work_routes(state):
+        app.include_router(router)
+    app.include_router(model_routes(catalog, state.additions, settings=settings.zoo))
     app.include_router(routes(state))  # after all others: it answers for every unknown route
     mount_viewer(app)
     if pages:
@@ -93,37 +115,6 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
 
         mount_page(app, state)
     return app
-
-
-def _image_of_job(images: ImageStore, image_id: str, session: str) -> JobImage:
-    """An opened image with what its user corrected; the job keeps what goes with the server."""
-    image = images.get(image_id, session)
-    return JobImage(
-        image.path,
-        name=image.description.name,
-        id=image_id,
-        axes=image.axes,
-        pixel_size=image.pixel_size,
-        keep=image.owned is not None,
-    )
-
-
-def _open_result(
-    images: ImageStore, session: str, path: Path, name: str, kind: Literal["image", "labels"]
-) -> dict[str, Any]:
-    return images.add(session, path, name=name, kind=kind).description.to_dict()
-
-
-def _working_folder(settings: ServerSettings) -> Path:
-    """A folder of this server alone for uploads and results, on the disk of the zoo's cache."""
-    cache = settings.zoo.cache
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="server-", dir=cache))
-    except OSError as exc:
-        raise StorageError(
-            path=cache, why=str(exc.strerror or exc), hint="Set BIOZOO_HOME to another folder."
-        ) from exc
 
 
 def _answer_errors_as_json(app: FastAPI) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from biozoo.files import writing
+
+from .asked import FindModel, Session
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
+
+OpenSample = Callable[[str, Path], dict[str, Any]]
+"""Opens a file of the server as an image of a session; its description."""
 
 SIMULATED = {
     "nuclei-fluo": ("nuclei", "cells.ome.tif"),
@@ -33,41 +43,88 @@ class SampleImage:
 
     Attributes
     ----------
-    image
-        One file, or one per input tensor id.
-    name
-        What the page calls it.
+    files
+        One per input tensor id.
     command
         How to get the same file on the command line, empty where there is no way.
     about
         Where it comes from, in words.
     """
 
-    image: Path | Mapping[str, Path]
-    name: str
+    files: dict[str, Path]
     command: str
     about: str
 
 
+class OpenedSample(BaseModel):
+    """A model's sample, opened as images of this session.
+
+    `images`: a description (as of `GET /api/images/ID`) per input tensor id. `about`: where it
+    comes from. `command`: how to get the same file on the command line, empty where there is no
+    way.
+    """
+
+    images: dict[str, dict[str, Any]]
+    about: str
+    command: str
+
+
+def sample_routes(
+    folder: Path, *, session: Session, find_model: FindModel, open_sample: OpenSample
+) -> APIRouter:
+    """The route of models' samples, which are written below `folder` when first asked for."""
+    router = APIRouter(prefix="/api/models", tags=["models"])
+
+    @router.post("/{model_id:path}/sample", status_code=201)
+    def sample(model_id: str, request: Request) -> OpenedSample:
+        """Open the image that a model can be tried on, one per input tensor."""
+        found = sample_image(find_model(model_id), folder)
+        owner = session(request)
+        images = {tensor: open_sample(owner, path) for tensor, path in found.files.items()}
+        return OpenedSample(images=images, about=found.about, command=found.command)
+
+    return router
+
+
+_WRITING = threading.Lock()
+
+
 def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
-    """Write the sample of a package below `folder`, once, and say what it is."""
+    """Write the sample of a package below `folder`, once, and say what it is.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written.
+    ImageMismatchError
+        The model's input is no image.
+    """
     name = package.id.rpartition("/")[2]
     folder = folder / f"{name}-{package.version or 0}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if package.origin == "built-in" and package.id in SIMULATED:
-        return _simulated(*SIMULATED[package.id], folder)
-    return _tested(package, name, folder)
+    with _WRITING, writing(folder):  # two that ask at once get one file
+        folder.mkdir(parents=True, exist_ok=True)
+        if package.origin == "built-in" and package.id in SIMULATED:
+            return _simulated(package, *SIMULATED[package.id], folder)
+        return _tested(package, name, folder)
 
 
-def _simulated(kind: str, name: str, folder: Path) -> SampleImage:
+def sample_command(path: Path, folder: Path) -> str:
+    """How to get a file of the server's samples on the command line, empty for any other."""
+    for kind, name in SIMULATED.values():
+        if path.name == name and path.is_relative_to(folder):
+            return f"zoo sample {kind} -o {name}"
+    return ""
+
+
+def _simulated(package: ModelPackage, kind: str, name: str, folder: Path) -> SampleImage:
     path = folder / name
     if not path.exists():
         from biozoo.samples import simulate
         from biozoo_runners import write_image
 
         write_image(path, simulate(kind).to_xarray()[0])
-    command = f"zoo sample {kind} -o {path.name}"
-    return SampleImage(path, path.name, command, ABOUT[kind])
+    tensor = package.summary.inputs[0].id
+    return SampleImage({tensor: path}, f"zoo sample {kind} -o {path.name}", ABOUT[kind])
 
 
 def _tested(package: ModelPackage, name: str, folder: Path) -> SampleImage:
@@ -86,7 +143,4 @@ def _tested(package: ModelPackage, name: str, folder: Path) -> SampleImage:
                 data = data.isel(batch=0)
             write_image(path, data)
         files[str(tensor.id)] = path
-    first = next(iter(files.values()))
-    about = "the image that the model was tested with"
-    names = ", ".join(path.name for path in files.values())
-    return SampleImage(first if len(files) == 1 else files, names, "", about)
+    return SampleImage(files, "", "the image that the model was tested with")

@@ -11,10 +11,12 @@ from . import (
     certify_verbs,
     compare_verbs,
     convert_verbs,
+    measure_verbs,
     pack_verbs,
     page_verbs,
     run_verbs,
     trust_verbs,
+    user_verbs,
     zoo_verbs,
 )
 
@@ -56,9 +58,11 @@ def zoo(
 zoo_verbs.register(app)
 trust_verbs.register(app)
 run_verbs.register(app)
+measure_verbs.register(app)
 compare_verbs.register(app)
 card_verbs.register(app)
 pack_verbs.register(app)
 convert_verbs.register(app)
 certify_verbs.register(app)
 page_verbs.register(app)
+user_verbs.register(app)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from biozoo.axes import SPACE
 from biozoo.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
@@ -22,6 +23,18 @@ Channel = Annotated[
     typer.Option(
         metavar="NUMBER|NAME|gray",
         help="Which channel the model gets; several by comma; gray is the mean of an RGB image.",
+    ),
+]
+Scene = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Which image of a file that holds several, from 0."),
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0.5|z=2,y=0.5,x=0.5",
+        help="Micrometres of a pixel, where the file does not say them or says others; one number "
+        "is for y and x.",
     ),
 ]
 Device = Annotated[
@@ -74,3 +87,29 @@ def parse_channel(text: str | None) -> int | str | list[int | str] | None:
         return None
     parts: list[int | str] = [int(p) if p.isdigit() else p for p in map(str.strip, text.split(","))]
     return parts[0] if len(parts) == 1 else parts
+
+
+def parse_pixel_size(text: str | None) -> dict[str, float] | None:
+    """`0.5` or `z=2,y=0.5,x=0.5` as axis id -> micrometres.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or not above 0.
+    """
+    if text is None:
+        return None
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    named = {axis: number for axis, _, number in parts} if "=" in text else {"y": text, "x": text}
+    try:
+        found = {axis: float(number) for axis, number in named.items()}
+    except ValueError:
+        found = {}
+    if len(found) != len(parts) + ("=" not in text) or not all(
+        axis in SPACE and 0 < size < float("inf") for axis, size in found.items()
+    ):
+        raise UsageError(
+            f"--pixel-size {text} cannot be understood. Give micrometres above 0, for example "
+            "--pixel-size 0.5 or --pixel-size z=2,y=0.5,x=0.5."
+        )
+    return found

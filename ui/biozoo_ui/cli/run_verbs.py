@@ -143,6 +143,8 @@ def run(
     images: Images,
     out: Out,
     axes: options.Axes = None,
+    scene: options.Scene = None,
+    pixel_size: options.PixelSize = None,
     channel: options.Channel = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
@@ -166,8 +168,12 @@ def run(
     """Run a model on images, and report what really ran."""
     from biozoo_runners import load, run_batch
 
-    wishes: dict[str, Any] = {
+    told: dict[str, Any] = {
         "axes": axes,
+        "scene": scene,
+        "pixel_size": options.parse_pixel_size(pixel_size),
+    }
+    wishes: dict[str, Any] = {
         "channel": options.parse_channel(channel),
         "tile": options.parse_tile(tile),
         "scale": scale,
@@ -177,7 +183,7 @@ def run(
     with load(package, device=device, weights=weights, threads=threads, backend=backend) as runner:
         gc.freeze()  # what is loaded by now stays: later collections need not walk over it
         if dry_run:
-            _print_plans(runner, found, wishes, as_json=as_json)
+            _print_plans(runner, found, told, wishes, as_json=as_json)
             return
         with progress_bar(package.id) as draw:
 
@@ -192,6 +198,7 @@ def run(
                 min_size=min_size,
                 fill_holes=fill_holes,
                 on_progress=forward,
+                **told,
                 **wishes,
             )
     if as_json:
@@ -205,12 +212,15 @@ def run(
 def _print_plans(
     runner: Runner,
     found: Sequence[Path] | Mapping[str, Path],
+    told: Mapping[str, Any],
     wishes: Mapping[str, Any],
     *,
     as_json: bool,
 ) -> None:
+    from biozoo_runners.batch import opened
+
     each = [found] if isinstance(found, Mapping) else found
-    plans = {_name(image): runner.plan(image, **wishes) for image in each}
+    plans = {_name(image): runner.plan(opened(image, **told), **wishes) for image in each}
     if as_json:
         emit_json({name: {"tiles": len(p), "plan": str(p)} for name, p in plans.items()})
         return

@@ -10,13 +10,14 @@ A job is `waiting`, `running`, and then `done`, `failed`, `cancelled` or, where 
 from __future__ import annotations
 
 from .jobs import Jobs
-from .model import Choices, Job, JobFile, JobImage, JobsBusyError, JobStateError, State
+from .model import Choices, Job, JobFile, JobImage, JobImages, JobsBusyError, JobStateError, State
 
 __all__ = [
     "Choices",
     "Job",
     "JobFile",
     "JobImage",
+    "JobImages",
     "JobStateError",
     "Jobs",
     "JobsBusyError",

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biozoo.errors import AxesError, UsageError
+from biozoo.errors import AxesError, MissingFileError, UsageError
 from biozoo.files import writing
 
-from .model import JobImage
+from .model import JobImage, JobImages
 
 if TYPE_CHECKING:
     from biozoo_runners import Image
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Region = Mapping[str, tuple[int, int]]
 
 
-def keep_image(image: JobImage, folder: Path) -> JobImage:
-    """The same image with files of the job's own below `folder`, if it is to be kept.
+def keep_images(images: JobImages, folder: Path) -> dict[str, JobImage]:
+    """The same images, those that are to be kept with files of the job's own below `folder`.
 
     Files are linked where they lie on one disk, so nothing is copied; else they are copied.
 
@@ -30,22 +30,29 @@ def keep_image(image: JobImage, folder: Path) -> JobImage:
     ------
     StorageError
         They cannot be written.
+    MissingFileError
+        One has gone.
     """
-    if not image.keep:
-        return image
-    kept = {}
-    for number, (tensor, source) in enumerate(image.files.items()):
-        kept[tensor] = folder / str(number) / source.name
+    kept = dict(images)
+    for number, (tensor, image) in enumerate(images.items()):
+        if not image.keep:
+            continue
+        path = folder / str(number) / image.path.name
+        if not image.path.exists():
+            raise MissingFileError(
+                what="The image", path=image.name, hint="Its file was removed; open it again."
+            )
         with writing(folder):
-            kept[tensor].parent.mkdir(parents=True)
-            if source.is_dir():
-                shutil.copytree(source, kept[tensor], copy_function=_link)
+            path.parent.mkdir(parents=True)
+            if image.path.is_dir():
+                shutil.copytree(image.path, path, copy_function=_link)
             else:
-                _link(source, kept[tensor])
-    return replace(image, path=kept.get("", kept))
+                _link(image.path, path)
+        kept[tensor] = replace(image, path=path)
+    return kept
 
 
-def open_images(image: JobImage, region: Region | None) -> Image | dict[str, Image]:
+def open_images(images: JobImages, region: Region | None = None) -> Image | dict[str, Image]:
     """The image of a job, or one per input tensor id; no pixels are read.
 
     Raises
@@ -58,11 +65,10 @@ def open_images(image: JobImage, region: Region | None) -> Image | dict[str, Ima
     from biozoo_runners import open_image
 
     opened = {}
-    for tensor, path in image.files.items():
-        one = open_image(path, axes=image.axes)
-        if image.pixel_size is not None:
-            sizes = {a: size for a, size in image.pixel_size.items() if a in one.axes}
-            one = replace(one, pixel_size=sizes, unit=dict.fromkeys(sizes, "micrometer"))
+    for tensor, image in images.items():
+        one = open_image(
+            image.path, axes=image.axes, scene=image.scene, pixel_size=image.pixel_size
+        )
         opened[tensor] = cut_region(one, region) if region else one
     return opened.get("", opened)
 

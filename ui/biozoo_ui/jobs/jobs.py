@@ -14,19 +14,21 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from biozoo.closing import Closing
 from biozoo.errors import MissingFileError, NotFoundError, StorageError
 from biozoo.files import writing
 
-from .images import keep_image
+from .downloads import Downloads
+from .images import keep_images
+from .ledger import Ledger, fields_of, recover
 from .loaded import Load, LoadedModels
-from .model import ACTIVE, RESUMABLE, Choices, Job, JobImage, JobStateError, now
+from .model import ACTIVE, RESUMABLE, Choices, Job, JobImage, JobImages, JobStateError, now
 from .results import Writer, write_files
 from .servers import Server
 from .store import JobStore
-from .worker import Find, Live, Worker, count_tiles, end
+from .worker import Find, Live, Worker
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -35,10 +37,6 @@ PROGRESS_SECONDS = 1.0
 """How often progress is written."""
 
 _TRASH = ".trash-"
-
-INTERRUPTED = (
-    "The server ended first. {} of {} tiles are kept: resume the job to compute the others."
-)
 
 
 class Jobs(Closing):
@@ -66,6 +64,8 @@ class Jobs(Closing):
     ----------
     closed
         Whether the server ends.
+    models
+        The loaded ones; previews borrow them too.
 
     Raises
     ------
@@ -88,14 +88,14 @@ class Jobs(Closing):
         self._store = JobStore(folder / "jobs.db", patience=patience)
         self._server = Server(folder / "servers")
         self._live: dict[str, Live] = {}
-        self._unwritten: dict[str, Job] = {}
+        self._downloads = Downloads(folder)
         self._lock = threading.Lock()  # of every change of a job's state by a request
-        self._writing = threading.Lock()  # of `_unwritten`; taken after the other, never before
+        self._ledger = Ledger(self._store, folder)  # its lock is taken after this, never before
         self._written = 0.0
         self.closed = self._recovered = False
-        models = LoadedModels(loaded, load)
+        self.models = LoadedModels(loaded, load)
         self._worker = Worker(
-            folder, find=find, models=models, write=write, on_change=self._changed
+            folder, find=find, models=self.models, write=write, on_change=self._changed
         )
         self._catch_up()
         for trash in folder.glob(f"{_TRASH}*"):  # a server was killed while it removed them
@@ -138,6 +138,10 @@ class Jobs(Closing):
             raise MissingFileError(what="The file", path=name)
         return path
 
+    def download(self, job_id: str, name: str, owner: str | None = None) -> Path:
+        """The path of a result in another format, or of all in one; see `Downloads.get`."""
+        return self._downloads.get(self.get(job_id, owner), name)
+
     def wait(self, job_id: str, seconds: float | None = None) -> Job:
         """The job once it has ended, or after `seconds`."""
         live = self._live.get(job_id)
@@ -146,14 +150,26 @@ class Jobs(Closing):
         return self.get(job_id)
 
     def submit(
-        self, package: ModelPackage, image: JobImage, choices: Choices | None = None, *, owner: str
+        self,
+        package: ModelPackage,
+        image: JobImage | JobImages,
+        choices: Choices | None = None,
+        *,
+        owner: str,
     ) -> Job:
         """Make a job; it runs after those before it.
+
+        Parameters
+        ----------
+        image
+            One, or one per input tensor id for a model with several inputs.
 
         Raises
         ------
         StorageError
             It cannot be written down.
+        MissingFileError
+            An image that the job is to keep has gone.
         JobStateError
             The server ends.
         """
@@ -161,13 +177,14 @@ class Jobs(Closing):
         self._prune(owner)
         job_id = secrets.token_hex(8)
         folder = self._folder / job_id
+        images = {"": image} if isinstance(image, JobImage) else image
         try:
             job = Job(
                 id=job_id,
                 owner=owner,
                 model=package.id,
                 version=package.version,
-                image=keep_image(image, folder / "image"),
+                images=keep_images(images, folder / "image"),
                 choices=choices or Choices(),
                 created=now(),
                 server=self._server.id,
@@ -222,9 +239,9 @@ class Jobs(Closing):
                 return live.look()
             if job.state == "done":
                 raise JobStateError(f"Job {job_id} is done. Start a new job to run it again.")
-            self._write_ended()
+            self._ledger.write()
             again = replace(job, state="waiting", error="", ended=None, server=self._server.id)
-            fields = _fields(again, "state", "error", "ended", "server")
+            fields = fields_of(again, "state", "error", "ended", "server")
             # Another server may have been faster, or this one between the two looks.
             if self._store.change(job_id, fields, only=RESUMABLE):
                 return self._queue(again)
@@ -254,13 +271,14 @@ class Jobs(Closing):
             for live in list(self._live.values()):
                 live.stop("interrupted")
         self._worker.close()
+        self.models.close()
         self._catch_up()
         self._server.close()
 
     def _here(self, job_id: str) -> Job | None:
         """A job that this process knows better than the list does."""
         live = self._live.get(job_id)
-        return live.look() if live is not None else self._unwritten.get(job_id)
+        return live.look() if live is not None else self._ledger.get(job_id)
 
     def _refuse_when_closed(self) -> None:
         if self.closed:
@@ -282,50 +300,28 @@ class Jobs(Closing):
             names = ("state", "started", "digest", "tiles_done", "tiles_total", "tiles_kept")
             # Memory knows it too: no reason to stop, or to wait for long.
             with contextlib.suppress(StorageError):
-                self._store.change(job.id, _fields(job, *names), only=ACTIVE, patience=0.05)
+                self._store.change(job.id, fields_of(job, *names), only=ACTIVE, patience=0.05)
             self._written = time.monotonic()
 
     def _settle(self, live: Live) -> None:
         """Write down how a job ended, now or when it can be."""
-        with self._writing:
+        with self._ledger.lock:
             if self._live.get(live.job.id) is live:  # else it was cancelled while it waited
-                self._unwritten[live.job.id] = live.job
+                self._ledger.hold(live.job)
                 del self._live[live.job.id]
         try:
             with contextlib.suppress(StorageError):
-                self._write_ended()
+                self._ledger.write()
         finally:
             live.ended.set()
-
-    def _write_ended(self) -> None:
-        """Write down the jobs that ended; raises `StorageError` where that is not possible yet."""
-        names = ("state", "digest", "started", "ended", "error", "report", "files")
-        tiles = ("tiles_done", "tiles_total", "tiles_kept")
-        done = []
-        try:
-            with self._writing:
-                for job in list(self._unwritten.values()):
-                    self._store.change(job.id, _fields(job, *names, *tiles), only=ACTIVE)
-                    del self._unwritten[job.id]
-                    done += [job.id] if job.state == "done" else []
-        finally:  # only now: a kill before this line leaves them resumable
-            for job_id in done:
-                shutil.rmtree(self._folder / job_id / "tiles", ignore_errors=True)
 
     def _catch_up(self) -> None:
         """Write what could not be before; find the jobs of servers that were killed."""
         with contextlib.suppress(StorageError):  # who asks for the list is told that it is held
-            self._write_ended()
-            if self._recovered:
-                return
-            for job in self._store.active():
-                if not self._server.lives(job.server):
-                    there = min(count_tiles(self._folder, job), job.tiles_total)
-                    told = INTERRUPTED.format(there, job.tiles_total)
-                    over = replace(end(job, "interrupted", told), tiles_done=there)
-                    names = ("state", "ended", "error", "tiles_done")
-                    self._store.change(job.id, _fields(over, *names), only=ACTIVE)
-            self._recovered = True
+            self._ledger.write()
+            if not self._recovered:
+                recover(self._store, self._server, self._folder)
+                self._recovered = True
 
     def _prune(self, owner: str) -> None:
         """Delete the oldest ended jobs above the number that is kept."""
@@ -338,12 +334,8 @@ class Jobs(Closing):
         with self._lock:
             if job_id in self._live:
                 raise JobStateError(f"Job {job_id} was resumed. Cancel it first, then delete it.")
-            self._write_ended()
+            self._ledger.write()
             self._store.remove(job_id)
             with writing(folder), contextlib.suppress(FileNotFoundError):
                 folder.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
-
-
-def _fields(job: Job, *names: str) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in names}

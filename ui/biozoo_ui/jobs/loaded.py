@@ -1,10 +1,15 @@
-"""The models that jobs used last, loaded; the others are closed. For one thread only."""
+"""The models that were used last, loaded: lent to one user at a time, the idle ones beyond a few
+closed.
+
+A runner does one call at a time. Who wants a model that is lent out gets another instance of it,
+so that a preview does not wait for a job.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from biozoo.closing import Closing
@@ -17,15 +22,27 @@ if TYPE_CHECKING:
 Load = Callable[["ModelPackage"], "Runner"]
 
 
+class _Instance:
+    """One loaded runner, or a place that is kept for one."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest, self.lent = digest, True
+        self.runner: Runner | None = None
+        self.stack = ExitStack()
+
+
 class LoadedModels(Closing):
-    """At most `most` runners, by what their files hold."""
+    """Runners by what their files hold; of those that nobody uses at most `most` in all stay."""
 
     def __init__(self, most: int, load: Load | None = None) -> None:
         self._most, self._load = most, load or _load
-        self._runners: OrderedDict[str, tuple[Runner, ExitStack]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._instances: list[_Instance] = []  # the longest unused first
+        self._closed = False
 
-    def get(self, package: ModelPackage, digest: str) -> Runner:
-        """The runner of a package whose `model_digest` this is.
+    @contextmanager
+    def lend(self, package: ModelPackage, digest: str) -> Iterator[Runner]:
+        """The runner of a package whose `model_digest` this is, for the `with` block alone.
 
         Raises
         ------
@@ -34,25 +51,73 @@ class LoadedModels(Closing):
         BiozooError
             See `biozoo_runners.load`.
         """
-        if digest in self._runners:
-            self._runners.move_to_end(digest)
-            return self._runners[digest][0]
-        while len(self._runners) >= self._most:  # before loading: two may not fit in memory
-            self._runners.popitem(last=False)[1][1].close()
+        instance = self._take(digest)
+        try:
+            if instance.runner is None:
+                self._fill(instance, package)
+            assert instance.runner is not None
+            yield instance.runner
+        finally:
+            self._give_back(instance)
+
+    def has(self, digest: str) -> bool:
+        """Whether one is loaded that nobody uses."""
+        with self._lock:
+            return any(i.digest == digest and not i.lent for i in self._instances)
+
+    def close(self) -> None:
+        """Close all that nobody uses, and the others when they are given back."""
+        with self._lock:
+            self._closed = True
+            gone = self._surplus(0)
+        _end(gone)
+
+    def _take(self, digest: str) -> _Instance:
+        """An idle instance of this model, now lent, or a new place."""
+        with self._lock:
+            for instance in reversed(self._instances):
+                if instance.digest == digest and not instance.lent:
+                    instance.lent = True
+                    return instance
+            gone = self._surplus(self._most - 1)  # before loading: two may not fit in memory
+            instance = _Instance(digest)
+            self._instances.append(instance)
+        _end(gone)
+        return instance
+
+    def _fill(self, instance: _Instance, package: ModelPackage) -> None:
         with ExitStack() as stack:
             runner = stack.enter_context(self._load(package))
-            if runner.digest != digest:  # hashed now, when what it loaded is in memory
+            if runner.digest != instance.digest:  # hashed now, when what it loaded is in memory
                 raise UsageError(
                     f"The files of model '{package.id}' were changed while it was loaded. "
                     "Try again once nothing writes to them."
                 )
-            self._runners[digest] = (runner, stack.pop_all())
-        return runner
+            instance.runner, instance.stack = runner, stack.pop_all()
 
-    def close(self) -> None:
-        """Close all; may be called twice."""
-        while self._runners:
-            self._runners.popitem()[1][1].close()
+    def _give_back(self, instance: _Instance) -> None:
+        with self._lock:
+            instance.lent = False
+            self._instances.remove(instance)
+            if instance.runner is not None:
+                self._instances.append(instance)
+            gone = self._surplus(0 if self._closed else self._most)
+        _end(gone)
+
+    def _surplus(self, most: int) -> list[_Instance]:
+        """Take out idle ones, the longest unused first, until there are `most` with the lent."""
+        gone = []
+        for instance in [i for i in self._instances if not i.lent]:
+            if len(self._instances) <= most:
+                break
+            self._instances.remove(instance)
+            gone.append(instance)
+        return gone
+
+
+def _end(instances: list[_Instance]) -> None:
+    for instance in instances:
+        instance.stack.close()
 
 
 def _load(package: ModelPackage) -> Runner:

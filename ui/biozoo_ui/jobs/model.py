@@ -35,12 +35,12 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class JobImage:
-    """The image of a job.
+    """An image of a job.
 
     Attributes
     ----------
     path
-        The file or OME-Zarr folder, or one per input tensor id.
+        The file or OME-Zarr folder.
     name
         What the user calls it.
     id
@@ -49,31 +49,35 @@ class JobImage:
         The image's axes, slowest first ("zyx"), where the user said them.
     pixel_size
         In micrometres by axis id, where the user corrected it.
+    scene
+        Which image of a file of several, where the user chose it.
     keep
         Whether the job keeps the file for itself, as uploads go with the server.
+    command
+        How to get the same file on the command line, where it is a sample.
     """
 
-    path: Path | Mapping[str, Path]
+    path: Path
     name: str
     id: str = ""
     axes: str | None = None
     pixel_size: Mapping[str, float] | None = None
+    scene: int | None = None
     keep: bool = False
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """Every file by tensor id; a single one has the id ""."""
-        return dict(self.path) if isinstance(self.path, Mapping) else {"": self.path}
+    command: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"path": {tensor: str(path) for tensor, path in self.files.items()}}
+        return asdict(self) | {"path": str(self.path)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """What `to_dict` was made of."""
-        files = {tensor: Path(path) for tensor, path in plain["path"].items()}
-        return cls(**{**plain, "path": files.get("", files)})
+        return cls(**{**plain, "path": Path(plain["path"])})
+
+
+JobImages = Mapping[str, JobImage]
+"""The images of a job by input tensor id; that of a model with one input has the id ""."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Choices:
     Attributes
     ----------
     channel
-        Number, name, "gray", or several; by tensor id for several inputs.
+        Number, name, "gray", or several of them; by tensor id for several inputs.
     scale
         Factor, factor per axis, or "auto".
     tile
@@ -95,7 +99,7 @@ class Choices:
         For the objects.
     """
 
-    channel: int | str | list[int | str] | dict[str, int | str] | None = None
+    channel: int | str | list[int | str] | dict[str, int | str | list[int | str]] | None = None
     scale: float | str | dict[str, float] | None = None
     tile: dict[str, int] | None = None
     region: dict[str, tuple[int, int]] | None = None
@@ -117,12 +121,33 @@ class Choices:
 
 @dataclass(frozen=True)
 class JobFile:
-    """A file of a result: name in the job's folder, what it is, bytes, "labels" or "image"."""
+    """A file of a result.
+
+    Attributes
+    ----------
+    name
+        In the job's folder.
+    label
+        What it is, in words.
+    size
+        Bytes.
+    kind
+        "labels", "probability" (real numbers from 0 to 1) or "image".
+    at
+        Where it begins in the image, in the image's pixels by axis id.
+    scale
+        How many pixels of the image one of its own covers, None where they are the same.
+    volume
+        Whether objects go through the planes of a stack.
+    """
 
     name: str
     label: str
     size: int
     kind: str = "image"
+    at: Mapping[str, float] = field(default_factory=lambda: {"y": 0, "x": 0})
+    scale: Mapping[str, float] | None = None
+    volume: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +184,7 @@ class Job:
     owner: str
     model: str
     version: str | None
-    image: JobImage
+    images: JobImages
     choices: Choices
     created: datetime
     state: State = "waiting"
@@ -176,6 +201,11 @@ class Job:
     stage: str = ""
     seconds_left: float | None = None
     stopping: bool = False
+
+    @property
+    def image(self) -> JobImage:
+        """The image, of several the first; results are named after it."""
+        return next(iter(self.images.values()))
 
     @property
     def active(self) -> bool:

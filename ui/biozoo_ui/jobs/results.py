@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .model import Job, JobFile
+from .overlay import Overlay, in_order
 
 if TYPE_CHECKING:
     from biozoo_runners import Result
 
-Writer = Callable[["Result", Job, Path], tuple[JobFile, ...]]
+Writer = Callable[["Result", Job, Mapping[str, Overlay], Path], tuple[JobFile, ...]]
 """Writes a result into an empty folder and says what it wrote, the main file first."""
 
 
-def write_files(result: Result, job: Job, folder: Path) -> tuple[JobFile, ...]:
+def write_files(
+    result: Result, job: Job, overlays: Mapping[str, Overlay], folder: Path
+) -> tuple[JobFile, ...]:
     """Write every tensor as OME-TIFF, labels first.
 
     Raises
@@ -26,14 +29,19 @@ def write_files(result: Result, job: Job, folder: Path) -> tuple[JobFile, ...]:
     from biozoo_runners import write_image
     from biozoo_runners.batch import stem
 
-    labelled = result.label_images
     name = stem(Path(Path(job.image.name).name or "image"))
     made = []
-    for tensor in sorted(result, key=lambda t: (t not in labelled, t != "labels", t)):
+    for tensor in in_order(result):
         path = write_image(folder / f"{name}.{tensor}.ome.tif", result[tensor])
-        label = tensor[:1].upper() + tensor[1:]
-        kind = "labels" if tensor in labelled else "image"
-        if kind == "labels":
+        lies = overlays[tensor]
+        label = label_of(tensor)
+        if lies.kind == "labels":
             label += ": each object has a number"
-        made.append(JobFile(path.name, label, path.stat().st_size, kind))
+        size = path.stat().st_size
+        made.append(JobFile(path.name, label, size, lies.kind, lies.at, lies.scale, lies.volume))
     return tuple(made)
+
+
+def label_of(tensor: str) -> str:
+    """A result's id as a heading."""
+    return tensor[:1].upper() + tensor[1:]

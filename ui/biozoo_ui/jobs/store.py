@@ -1,4 +1,4 @@
-"""The list of jobs in SQLite: the one module that knows of it (standard library).
+"""The list of jobs in SQLite, through SQLAlchemy: the one module that knows of them.
 
 A connection per call: calls come from many threads and last a millisecond. The database keeps its
 rollback journal, as the write-ahead log does not work on network disks. Who finds it locked waits
@@ -16,45 +16,96 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
 from biozoo.errors import StorageError
 from biozoo.files import writing
 
-from .model import ACTIVE, Choices, Job, JobFile, JobImage, JobsBusyError, State
+from .model import ACTIVE, Choices, Job, JobFile, JobImage, JobImages, JobsBusyError, State
 
-_VERSION = 1
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    owner TEXT NOT NULL, model TEXT NOT NULL, version TEXT, digest TEXT NOT NULL,
-    image TEXT NOT NULL, choices TEXT NOT NULL, state TEXT NOT NULL,
-    created TEXT NOT NULL, started TEXT, ended TEXT,
-    tiles_done INTEGER NOT NULL, tiles_total INTEGER NOT NULL, tiles_kept INTEGER NOT NULL,
-    error TEXT NOT NULL, report TEXT, files TEXT NOT NULL, server TEXT NOT NULL
-)"""
-_INDEX = "CREATE INDEX IF NOT EXISTS jobs_of_owner ON jobs (owner)"
+_VERSION = 2  # 1 held one image per job; such rows are still read
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+class _Plain(sa.types.TypeDecorator[Any]):
+    """A value kept as text, written and read by functions; None stays None."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, write: Callable[[Any], str], read: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.write, self.read = write, read
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else self.write(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else self.read(value)
 
 
-#: Column -> how a value is written and read; None stays None.
-_COLUMNS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(("id", "owner", "model", "version", "digest", "state"), (str, str)),
-    "image": (lambda v: json.dumps(v.to_dict()), lambda t: JobImage.from_dict(json.loads(t))),
-    "choices": (lambda v: json.dumps(v.to_dict()), lambda t: Choices.from_dict(json.loads(t))),
-    **dict.fromkeys(("created", "started", "ended"), (datetime.isoformat, _time)),
-    **dict.fromkeys(("tiles_done", "tiles_total", "tiles_kept"), (int, int)),
-    "error": (str, str),
-    "report": (json.dumps, json.loads),
-    "files": (
-        lambda v: json.dumps([asdict(file) for file in v]),
-        lambda t: tuple(JobFile(**file) for file in json.loads(t)),
-    ),
-    "server": (str, str),
-}
+def _write_images(images: JobImages) -> str:
+    return json.dumps({"images": {tensor: image.to_dict() for tensor, image in images.items()}})
+
+
+def _read_images(text: str) -> dict[str, JobImage]:
+    plain = json.loads(text)
+    if "images" not in plain:  # version 1: a path per tensor, all else once
+        paths = plain.pop("path")
+        plain = {"images": {tensor: plain | {"path": path} for tensor, path in paths.items()}}
+    return {tensor: JobImage.from_dict(image) for tensor, image in plain["images"].items()}
+
+
+def _write_files(files: Collection[JobFile]) -> str:
+    return json.dumps([asdict(file) for file in files])
+
+
+def _read_files(text: str) -> tuple[JobFile, ...]:
+    return tuple(JobFile(**file) for file in json.loads(text))
+
+
+def _write_choices(choices: Choices) -> str:
+    return json.dumps(choices.to_dict())
+
+
+def _read_choices(text: str) -> Choices:
+    return Choices.from_dict(json.loads(text))
+
+
+_Time = _Plain(datetime.isoformat, datetime.fromisoformat)
+_Images = _Plain(_write_images, _read_images)
+_ChoicesText = _Plain(_write_choices, _read_choices)
+_Files = _Plain(_write_files, _read_files)
+_Json = _Plain(json.dumps, json.loads)
+
+_TABLES = sa.MetaData()
+_JOBS = sa.Table(
+    "jobs",
+    _TABLES,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("image", _Images, nullable=False, key="images"),
+    sa.Column("choices", _ChoicesText, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created", _Time, nullable=False),
+    sa.Column("started", _Time),
+    sa.Column("ended", _Time),
+    sa.Column("tiles_done", sa.Integer, nullable=False),
+    sa.Column("tiles_total", sa.Integer, nullable=False),
+    sa.Column("tiles_kept", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("report", _Json),
+    sa.Column("files", _Files, nullable=False),
+    sa.Column("server", sa.Text, nullable=False),
+    sa.Index("jobs_of_owner", "owner"),
+    sqlite_autoincrement=True,
+)
+_FIELDS = [column for column in _JOBS.columns if column.key != "number"]
 
 
 class JobStore:
@@ -79,28 +130,27 @@ class JobStore:
         self.path, self._patience = path, patience
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(path), poolclass=NullPool
+        )
         self._ready = False
 
     def add(self, job: Job) -> None:
         """Keep a new job."""
-        values = _write({name: getattr(job, name) for name in _COLUMNS})
-        marks = ", ".join("?" * len(values))
         with self._open() as db:
-            db.execute(
-                f"INSERT INTO jobs ({', '.join(values)}) VALUES ({marks})", [*values.values()]
-            )
+            db.execute(sa.insert(_JOBS).values({c.key: getattr(job, c.key) for c in _FIELDS}))
 
     def get(self, job_id: str) -> Job | None:
         """The job of this id, None where there is none."""
-        return next(iter(self._select("id = ?", job_id)), None)
+        return next(iter(self._select(_JOBS.c.id == job_id)), None)
 
     def of_owner(self, owner: str) -> list[Job]:
         """All jobs of a session, the newest first."""
-        return self._select("owner = ?", owner)
+        return self._select(_JOBS.c.owner == owner)
 
     def active(self) -> list[Job]:
         """All jobs that wait or run, of any server."""
-        return self._select(f"state IN ({', '.join('?' * len(ACTIVE))})", *ACTIVE)
+        return self._select(_JOBS.c.state.in_(ACTIVE))
 
     def change(
         self,
@@ -114,67 +164,53 @@ class JobStore:
 
         Asking and setting are one step: of two that want the same change one gets it.
         """
-        values = _write(fields)
-        sets = ", ".join(f"{name} = ?" for name in values)
-        states = ", ".join("?" * len(only))
+        wanted = (_JOBS.c.id == job_id) & _JOBS.c.state.in_(only)
         with self._open(patience) as db:
-            done = db.execute(
-                f"UPDATE jobs SET {sets} WHERE id = ? AND state IN ({states})",
-                [*values.values(), job_id, *only],
-            )
-            return done.rowcount == 1
+            done = db.execute(sa.update(_JOBS).where(wanted).values(dict(fields)))
+            return bool(done.rowcount == 1)
 
     def remove(self, job_id: str) -> None:
         """Forget a job; nothing happens where it is not there."""
         with self._open() as db:
-            db.execute("DELETE FROM jobs WHERE id = ?", [job_id])
+            db.execute(sa.delete(_JOBS).where(_JOBS.c.id == job_id))
 
-    def _select(self, where: str, *values: str) -> list[Job]:
-        names = ", ".join(_COLUMNS)
+    def _select(self, where: sa.ColumnElement[bool]) -> list[Job]:
+        wanted = sa.select(*_FIELDS).where(where).order_by(_JOBS.c.number.desc())
         with self._open() as db:
-            rows = db.execute(
-                f"SELECT {names} FROM jobs WHERE {where} ORDER BY number DESC", values
-            ).fetchall()
-        return [_read(row) for row in rows]
+            rows = db.execute(wanted).all()
+        names = [column.key for column in _FIELDS]
+        return [Job(**dict(zip(names, row, strict=True))) for row in rows]
 
     @contextlib.contextmanager
-    def _open(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+    def _open(self, patience: float | None = None) -> Iterator[sa.Connection]:
         """A connection for one transaction, kept if the block ends well."""
         wait = self._patience if patience is None else patience
         self._ready = self._ready and self.path.exists()  # a damaged one may be moved away
         try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=wait)) as db, db:
-                if not self._ready:
-                    self._prepare(db)
-                yield db
-        except sqlite3.Error as exc:
-            raise _told(self.path, exc) from exc
+            with self._engine.connect() as db:
+                db.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * wait)}")
+                db.commit()
+                with db.begin():
+                    if not self._ready:
+                        self._prepare(db)
+                    yield db
+        except SQLAlchemyError as exc:
+            raise _told(self.path, getattr(exc, "orig", None) or exc) from exc
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        found = db.execute("PRAGMA user_version").fetchone()[0]
+    def _prepare(self, db: sa.Connection) -> None:
+        found = db.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found > _VERSION:
             raise StorageError(
                 path=self.path,
                 why="it was made by a newer biozoo",
                 hint="Install the newest biozoo, or use another BIOZOO_HOME.",
             )
-        db.execute(_TABLE)
-        db.execute(_INDEX)
-        db.execute(f"PRAGMA user_version = {_VERSION}")
+        _TABLES.create_all(db)
+        db.exec_driver_sql(f"PRAGMA user_version = {_VERSION}")
         self._ready = True
 
 
-def _write(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: None if v is None else _COLUMNS[n][0](v) for n, v in fields.items()}
-
-
-def _read(row: tuple[Any, ...]) -> Job:
-    pairs = zip(_COLUMNS.items(), row, strict=True)
-    fields: dict[str, Any] = {n: None if v is None else read(v) for (n, (_, read)), v in pairs}
-    return Job(**fields)
-
-
-def _told(path: Path, exc: sqlite3.Error) -> StorageError:
+def _told(path: Path, exc: BaseException) -> StorageError:
     """The error that a person is told of one of SQLite's."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the rest of it says in which call
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

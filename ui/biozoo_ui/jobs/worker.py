@@ -24,6 +24,7 @@ from biozoo.files import writing
 from .images import open_images
 from .loaded import LoadedModels
 from .model import Job, State, now
+from .overlay import overlays
 from .results import Writer
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ class Worker(Closing):
         self._thread.submit(self._do, live)
 
     def close(self) -> None:
-        """Wait for the job at hand and unload the models; the caller has stopped the jobs."""
+        """Wait for the job at hand; the caller has stopped the jobs."""
         self._thread.shutdown(wait=True)
-        self._models.close()
 
     def _do(self, live: Live) -> None:
         if not live.job.active:  # it was cancelled while it waited
@@ -171,31 +171,33 @@ class Worker(Closing):
                 "and tiles of both would not fit together. Start a new job."
             )
         live.job = job = replace(job, digest=digest)
-        runner = self._models.get(package, digest)
-        images, chosen = open_images(job.image, job.choices.region), job.choices
+        images, chosen = open_images(job.images, job.choices.region), job.choices
 
         def on_progress(progress: Progress) -> None:
             live.report(progress)
             self._on_change(live)
 
-        result = runner(
-            images,
-            channel=chosen.channel,
-            tile=chosen.tile,
-            scale=chosen.scale,
-            min_size=chosen.min_size,
-            fill_holes=chosen.fill_holes,
-            on_progress=on_progress,
-            cancelled=lambda: live.stopping,
-            kept=TileFolder(folder / "tiles"),
-        )
+        with self._models.lend(package, digest) as runner:
+            result = runner(
+                images,
+                channel=chosen.channel,
+                tile=chosen.tile,
+                scale=chosen.scale,
+                min_size=chosen.min_size,
+                fill_holes=chosen.fill_holes,
+                on_progress=on_progress,
+                cancelled=lambda: live.stopping,
+                kept=TileFolder(folder / "tiles"),
+            )
+            origin = {axis: start for axis, (start, _) in (chosen.region or {}).items()}
+            lying = overlays(runner, images, result, origin)
         if live.stopping:
             raise Cancelled
         results = folder / "results"
         shutil.rmtree(results, ignore_errors=True)  # of an attempt that ended while it wrote
         with writing(results):
             results.mkdir(parents=True)
-            files = self._write(result, live.job, results)
+            files = self._write(result, live.job, lying, results)
         report = json.dumps(result.report.to_dict() | {"text": str(result.report)})
         return replace(end(live.job, "done"), files=files, report=json.loads(report))
 

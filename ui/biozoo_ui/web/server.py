@@ -26,7 +26,10 @@ def serve(
     port: int = 7860,
     open_browser: bool = True,
     token: str | None = None,
+    users: Path | None = None,
     image_folders: Sequence[Path] = (),
+    max_upload: int = 8 * 10**9,
+    keep_hours: float = 24.0,
     settings: Settings | None = None,
 ) -> None:
     """Serve the pages and print their address; returns after Ctrl-C.
@@ -34,36 +37,51 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on. Off loopback a `token` is demanded.
+        Address to listen on. Off loopback a `token` or `users` are demanded.
     port
         0 takes any free one.
     open_browser
         Open the page in the user's browser once it is there.
     token
-        What a visitor must know.
+        What a visitor must know; beside users, a program.
+    users
+        The list of those who may sign in.
     image_folders
         Within these folders images of this machine may be opened by their path.
+    max_upload
+        Largest file that is taken, bytes.
+    keep_hours
+        After so many hours without a look at it an uploaded image is removed.
     settings
         The zoo; by default that of the environment.
 
     Raises
     ------
     UsageError
-        Where the address is taken or not this machine's, or the token is missing.
+        Where the address is taken or not this machine's, token and users are missing, or a line
+        of the list of users is wrong.
+    MissingFileError
+        Where there is no such list.
     MissingDependencyError
         Where Gradio is not installed.
     """
     from biozoo import Settings as ZooSettings
 
     from ..api.settings import ServerSettings
+    from ..api.users import UserFile
 
     asked = ServerSettings(
         zoo=settings or ZooSettings.from_env(),
         host=host,
         port=port,
         token=token,
+        users=users,
         image_folders=tuple(image_folders),
+        max_upload=max_upload,
+        keep_hours=keep_hours,
     )
+    if users is not None:
+        UserFile(users)  # what is wrong in it is said at once, too
     # Bound before the slow imports: a taken port is said at once.
     listening = _bind(asked)
     with contextlib.closing(listening):
@@ -128,7 +146,7 @@ def _address(listening: socket.socket, settings: ServerSettings) -> str:
     if host in ("0.0.0.0", "::"):  # every address of this machine: others know it by its name
         host = socket.gethostname()
     host = f"[{host}]" if ":" in host else host
-    query = f"/?token={settings.token}" if settings.token else ""
+    query = f"/?token={settings.token}" if settings.token and not settings.users else ""
     return f"http://{host}:{listening.getsockname()[1]}{query}"
 
 

@@ -6,7 +6,8 @@ Data flows one way: a file is opened (`source`), described (`description`), redu
 
 from __future__ import annotations
 
+from .opened import OpenedImage
 from .session import Session, session_of
-from .store import ImageStore, OpenedImage
+from .store import ImageStore
 
 __all__ = ["ImageStore", "OpenedImage", "Session", "session_of"]

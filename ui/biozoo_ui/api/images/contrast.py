@@ -34,14 +34,25 @@ def look(source: Source, channel: int) -> NDArray[Any]:
         return source.read(0, place, slice(0, tall), slice(0, wide))[None]
     grid = max(1, min(4, math.isqrt(_BLOCKS // sizes["channel"] or 1)))
     height, width = min(tall, _SIDE), min(wide, _WHOLE // tall if tall < _SIDE else _SIDE)
+    strips = source.grain is not None and source.grain[1] >= wide
     blocks = []
     for row in range(grid):
-        top = (tall - height) * (2 * row + 1) // (2 * grid)
+        top = _at(row, grid, tall, height)
+        y = slice(top, top + height)
+        # Of strips, which go from side to side, all blocks of a row are decoded together.
+        whole = source.read(0, place, y, slice(0, wide)) if strips else None
         for column in range(grid):
-            left = (wide - width) * (2 * column + 1) // (2 * grid)
-            y, x = slice(top, top + height), slice(left, left + width)
-            blocks.append(source.read(0, place, y, x))
+            left = _at(column, grid, wide, width)
+            x = slice(left, left + width)
+            blocks.append(source.read(0, place, y, x) if whole is None else whole[:, x])
     return np.stack(blocks)
+
+
+def _at(number: int, count: int, size: int, side: int) -> int:
+    """Where the block of this number begins: in the middle of its part of `size`, and at a multiple
+    of its side, so that it lies within one tile of most files.
+    """
+    return (size - side) * (2 * number + 1) // (2 * count) // side * side
 
 
 def numbers_objects(name: str, seen: NDArray[Any]) -> bool:

@@ -67,6 +67,8 @@ class Description:
         Micrometres per axis z, y, x; None where none is known.
     version
         Part of every tile's address; another one where axes or kind were corrected.
+    scene, scenes
+        Which image of the file it is, and the names of all where there are several.
     """
 
     id: str
@@ -82,6 +84,8 @@ class Description:
     rgb: bool
     notes: tuple[str, ...] = ()
     version: int = 1
+    scene: int = 0
+    scenes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; integers stay integers."""
@@ -111,6 +115,8 @@ class Description:
             "rgb": self.rgb,
             "tile": TILE,
             "levels": [{"y": tall, "x": wide} for tall, wide in levels],
+            "scene": self.scene,
+            "scenes": list(self.scenes),
             "notes": list(self.notes),
         }
 
@@ -158,6 +164,8 @@ def describe(
         rgb=rgb,
         notes=image.notes,
         version=version,
+        scene=image.scene,
+        scenes=image.scenes,
     )
 
 

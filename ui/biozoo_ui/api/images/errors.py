@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from biozoo.errors import BiozooError, UsageError
+from biozoo.files import size_text
 
 Error = TypeVar("Error", bound=BiozooError)
 
@@ -30,8 +31,20 @@ class UploadTooLargeError(UsageError):
 
     def __init__(self, *, name: str, most: int) -> None:
         super().__init__(
-            f"{name} is too large: this server takes files of up to {most / 1e9:.3g} GB. "
+            f"{name} is too large: this server takes files of up to {size_text(most)}. "
             "Open it by its path on the server, or crop it."
+        )
+
+
+class TooMuchKeptError(UsageError):
+    """A session keeps as much on the server as it may."""
+
+    http_status = 413
+
+    def __init__(self, *, name: str, kept: str, most: str) -> None:
+        super().__init__(
+            f"{name} is not taken: this server keeps up to {most} of images for you at a time, and "
+            f"you keep {kept} already. Close an image that you no longer need, then open this one."
         )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ class FileFacts:
     ----------
     levels
         Shapes of its own coarse levels, in the order of the file's dimensions.
+    grain
+        Pixels along y and x that are decoded together (a tile, a strip, a chunk); None where any
+        part can be read by itself.
     colors
         One "#rrggbb" per channel, "" where the file says none.
     open_level
@@ -40,27 +43,28 @@ class FileFacts:
     """
 
     levels: tuple[tuple[int, ...], ...] = ()
+    grain: tuple[int, int] | None = None
     colors: tuple[str, ...] = ()
     open_level: Callable[[int], Read] | None = field(default=None, repr=False)
 
 
-def file_facts(path: Path) -> FileFacts:
-    """Facts of an image's first scene; empty for formats that have none, and where damaged.
+def file_facts(path: Path, scene: int = 0) -> FileFacts:
+    """Facts of one image of a file; empty for formats that have none, and where damaged.
 
     Nothing here is needed to show an image: a fault is the general reader's to tell.
     """
     try:
         if path.is_dir():
-            return _zarr_facts(path)
+            return _zarr_facts(path) if scene == 0 else FileFacts()
         with path.open("rb") as file:
             tiff = file.read(4) in _TIFF
-        return _tiff_facts(path) if tiff else FileFacts()
+        return _tiff_facts(path, scene) if tiff else FileFacts()
     except Exception:  # damaged metadata can make a parser raise anything
         return FileFacts()
 
 
 def refuse_others(path: Path, allowed: Sequence[Path]) -> None:
-    """Refuse an OME-TIFF that names pixels in a file outside of its own and the allowed folders.
+    """Refuse an OME-TIFF or OME-Zarr that names pixels outside of its own and the allowed folders.
 
     Its metadata may name any path, and whoever sent it would see what lies there.
 
@@ -71,6 +75,14 @@ def refuse_others(path: Path, allowed: Sequence[Path]) -> None:
     """
     own = path.resolve()
     if path.is_dir():
+        with reading(path, "its metadata cannot be understood"):
+            for place in _named_places(path):
+                if not any(place.resolve().is_relative_to(folder) for folder in (own, *allowed)):
+                    raise ImageReadError(
+                        path=path,
+                        why="it takes pixels from a place that is not in its folder.",
+                        hint="Copy the whole image into one OME-Zarr folder.",
+                    )
         return
     with reading(path), path.open("rb") as file:
         if file.read(4) not in _TIFF:
@@ -100,17 +112,40 @@ def _named_files(path: Path) -> set[str]:
     return {e.get("FileName", "") for e in tree.iter() if e.tag.endswith("UUID")} - {""}
 
 
-def _tiff_facts(path: Path) -> FileFacts:
+def _named_places(path: Path) -> Iterator[Path]:
+    """Where the metadata of an OME-Zarr say that its images and their levels lie."""
+    facts = _attributes(path)
+    fields = facts.get("well", {}).get("images", ())
+    below = [path / str(field["path"]) for field in fields]
+    if "bioformats2raw.layout" in facts:
+        listed = _attributes(path / "OME").get("series") or ()
+        below += [path / str(name) for name in listed]
+        below += [one for one in path.iterdir() if one.name.isdigit()]
+    for place in below:
+        yield place
+    for place in (path, *below):
+        for scales in _attributes(place).get("multiscales") or ():
+            yield from (place / str(level["path"]) for level in scales["datasets"])
+
+
+def _tiff_facts(path: Path, scene: int) -> FileFacts:
     import tifffile
 
     with tifffile.TiffFile(path) as tif:
-        levels = tif.series[0].levels
+        levels = tif.series[scene].levels
         shapes = tuple(tuple(level.shape) for level in levels[1:])
+        page = levels[0].keyframe
+        grain: tuple[int, int] | None = (page.rowsperstrip, page.imagewidth)
+        if page.is_tiled:
+            grain = (page.tilelength, page.tilewidth)
+        elif levels[0].dataoffset is not None:  # plain and in one piece: mapped
+            grain = None
         xml = tif.ome_metadata if tif.is_ome else None
     colors: tuple[str, ...] = ()
-    if xml and (pixels := ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")) is not None:
-        colors = tuple(_ome_color(c.get("Color")) for c in pixels.findall("{*}Channel"))
-    return FileFacts(shapes, colors, lambda n: _TiffLevel(path, n + 1).read)
+    images = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels") if xml else []
+    if scene < len(images):
+        colors = tuple(_ome_color(c.get("Color")) for c in images[scene].findall("{*}Channel"))
+    return FileFacts(shapes, grain, colors, lambda n: _TiffLevel(path, scene, n + 1).read)
 
 
 def _ome_color(text: str | None) -> str:
@@ -121,13 +156,13 @@ def _ome_color(text: str | None) -> str:
 
 
 class _TiffLevel:
-    """One coarse level of the first series; the file is opened for each read."""
+    """One coarse level of a series; the file is opened for each read."""
 
-    def __init__(self, path: Path, level: int) -> None:
+    def __init__(self, path: Path, scene: int, level: int) -> None:
         import tifffile
 
         with tifffile.TiffFile(path) as tif:
-            self._series = tif.series[0].levels[level]
+            self._series = tif.series[scene].levels[level]
             self._handle = tif.filehandle
             self._pages: list[Any] = [self._series[n] for n in range(len(self._series))]
 
@@ -169,7 +204,9 @@ def _zarr_facts(path: Path) -> FileFacts:
         array: Any = zarr.open_array(places[number], mode="r")
         return lambda index: np.asarray(array[index])
 
-    return FileFacts(tuple(shapes), colors, open_level)
+    first = zarr.open_array(path / facts["multiscales"][0]["datasets"][0]["path"], mode="r")
+    tall, wide = (first.shards or first.chunks)[-2:]
+    return FileFacts(tuple(shapes), (int(tall), int(wide)), colors, open_level)
 
 
 def _attributes(path: Path) -> Mapping[str, Any]:

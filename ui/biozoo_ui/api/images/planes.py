@@ -34,6 +34,8 @@ class Planes:
         self._ready: OrderedDict[Path, int] = OrderedDict()
         self._waiting: OrderedDict[Path, tuple[Build, Future[None]]] = OrderedDict()
         self._running: dict[Path, Future[None]] = {}
+        #: Reads and reduces what the makers of files below ask for; they only wait for it.
+        self.blocks = ThreadPoolExecutor(os.cpu_count() or 1, "biozoo-blocks")
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "biozoo-planes")
         self._closed = False
 
@@ -81,6 +83,7 @@ class Planes:
         for future in futures:
             future.set_exception(Cancelled("The image"))
         self._threads.shutdown(wait=True)
+        self.blocks.shutdown(wait=True)
 
     def _next(self) -> None:
         """Make the file that was asked for last: whoever moves on wants that one."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from biozoo.errors import NotFoundError
 
+from .building import Plan, block_size, build
 from .planes import Planes
 from .reduce import as_sent, halve
 from .source import Place, Source
@@ -25,9 +26,6 @@ from .source import Place, Source
 TILE = 256
 KEPT_FROM = 3
 """So many halvings below a stored level, levels are kept."""
-
-_BAND = 1024  # rows read at once: whole tiles and strips of most files, none of them twice
-_BAND_BYTES = 2**28
 
 
 class Pyramid:
@@ -144,35 +142,15 @@ class Pyramid:
         return lambda path: self._build(path, base, place)
 
     def _build(self, path: Path, base: int, place: Place) -> None:
-        """Write all kept levels made from `base`, reading it once from top to bottom."""
-        tall, wide = self.sizes[base]
-        offsets, last = self._offsets(base), max(self._offsets(base))
-        band = _BAND
-        while band > 64 and band * wide * 8 > _BAND_BYTES:
-            band //= 2
-        # Bands begin at multiples of a power of two, so halving them is halving the plane.
-        deepest = min(last, base + band.bit_length() - 1)
-        top_rows = []
-        with path.open("wb") as file:
-
-            def write(level: int, row: int, pixels: NDArray[Any]) -> None:
-                at = offsets[level] + row * self.sizes[level][1]
-                file.seek(at * self.dtype.itemsize)
-                file.write(np.ascontiguousarray(pixels).data)
-
-            for top in range(0, tall, band):
-                rows = slice(top, min(tall, top + band))
-                pixels = self._read(base, place, rows, slice(0, wide))
-                for level in range(base + 1, deepest + 1):
-                    pixels = halve(pixels, nearest=self.labels)
-                    if level in offsets:
-                        write(level, top >> (level - base), pixels)
-                top_rows.append(pixels)
-            pixels = np.concatenate(top_rows)
-            for level in range(deepest + 1, last + 1):
-                pixels = halve(pixels, nearest=self.labels)
-                if level in offsets:
-                    write(level, 0, pixels)
+        """Write all kept levels made from `base`."""
+        plan = Plan(
+            base=base,
+            sizes=self.sizes,
+            offsets=self._offsets(base),
+            nearest=self.labels,
+            block=block_size(self.sizes[base][1], self.source.grain),
+        )
+        build(path, lambda y, x: self._read(base, place, y, x), plan, self._planes.blocks)
 
 
 def level_sizes(tall: int, wide: int) -> list[tuple[int, int]]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from biozoo.errors import NotFoundError, StorageError
+from biozoo.errors import NotFoundError
 
-from .errors import UploadTooLargeError
+from .answers import ImageAnswer
 from .session import session_of
 from .source import Place
 from .store import ImageStore
+from .uploads import take
 
 CACHED = "private, max-age=3600, immutable"
-_BUFFER = 2**20
 
 _BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
 _UPLOAD = {"requestBody": {"content": {"application/octet-stream": {"schema": _BYTES}}}}
@@ -47,12 +44,14 @@ class Correction(BaseModel):
     """What the user knows better than the file; what is left out stays as it is.
 
     `axes`: one letter per dimension, slowest first, of b, t, c, z, y, x. `pixel_size`:
-    micrometres along z, y, x; empty for unknown. `kind`: what the pixels are.
+    micrometres along z, y, x; empty for unknown. `kind`: what the pixels are. `scene`: which image
+    of a file that holds several; what was said about another one is forgotten.
     """
 
     axes: str | None = Field(default=None, min_length=1, max_length=64)
     pixel_size: dict[str, float] | None = None
     kind: Literal["image", "labels"] | None = None
+    scene: int | None = Field(default=None, ge=0)
 
 
 def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
@@ -65,40 +64,31 @@ def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
     """
     router = APIRouter(prefix="/api/images", tags=["images"])
 
-    @router.post("/uploads", status_code=201, openapi_extra=_UPLOAD)
+    @router.post("/uploads", status_code=201, openapi_extra=_UPLOAD, response_model=ImageAnswer)
     async def upload(request: Request, name: str = "image") -> dict[str, Any]:
-        """Take a file, its raw bytes in the body, and open it."""
-        folder, kept = await to_thread.run_sync(store.upload_path, name)
-        try:
-            _refuse_early(request, kept, folder, max_upload)
-            await _write(request.stream(), folder / kept, max_upload)
-        except BaseException:  # too large, a full disk, or the sender left
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        """Take a file, its raw bytes in the body, and open it; an OME-Zarr as a zip."""
         owner = session_of(request)
-        opened = await to_thread.run_sync(
-            lambda: store.add(owner, folder / kept, name=kept, owned=folder)
-        )
+        opened = await take(request, store, owner=owner, name=name, most=max_upload)
         return opened.description.to_dict()
 
-    @router.post("/paths", status_code=201)
+    @router.post("/paths", status_code=201, response_model=ImageAnswer)
     def path(request: Request, asked: PathRequest) -> dict[str, Any]:
         """Open an image of this machine, within the folders that the owner allowed."""
         found = store.allowed_path(asked.path)
         return store.add(session_of(request), found).description.to_dict()
 
-    @router.post("/samples", status_code=201)
+    @router.post("/samples", status_code=201, response_model=ImageAnswer)
     def sample(request: Request, asked: SampleRequest) -> dict[str, Any]:
         """Open a simulated image."""
         found = sample_file(asked.kind, store.folder / "samples")
         return store.add(session_of(request), found).description.to_dict()
 
-    @router.get("")
+    @router.get("", response_model=list[ImageAnswer])
     def images(request: Request) -> list[dict[str, Any]]:
         """Describe the images of this session."""
         return [image.description.to_dict() for image in store.of(session_of(request))]
 
-    @router.get("/{image_id}")
+    @router.get("/{image_id}", response_model=ImageAnswer)
     def image(request: Request, image_id: str) -> dict[str, Any]:
         """Describe one image."""
         return store.get(image_id, session_of(request)).description.to_dict()
@@ -109,15 +99,16 @@ def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
         store.remove(image_id, session_of(request))
         return Response(status_code=204)
 
-    @router.post("/{image_id}/axes")
+    @router.post("/{image_id}/axes", response_model=ImageAnswer)
     def correct(request: Request, image_id: str, asked: Correction) -> dict[str, Any]:
-        """Correct what an image's dimensions are, how large its pixels, or what they say."""
+        """Correct axes, pixel size, or what the pixels are; or choose another image of the file."""
         return store.correct(
             image_id,
             session_of(request),
             axes=asked.axes,
             pixel_size=asked.pixel_size,
             kind=asked.kind,
+            scene=asked.scene,
         ).description.to_dict()
 
     @router.get(
@@ -170,42 +161,6 @@ def sample_file(kind: str, folder: Path) -> Path:
 
         write_image(path, simulate(kind).to_xarray()[0])
     return path
-
-
-def _refuse_early(request: Request, name: str, folder: Path, most: int) -> None:
-    """Refuse by what the sender says about the size, before any of it is read."""
-    said = request.headers.get("content-length", "")
-    size = int(said) if said.isdecimal() else 0
-    if size > most:
-        raise UploadTooLargeError(name=name, most=most)
-    if size > shutil.disk_usage(folder).free:
-        raise _no_room(name)
-
-
-async def _write(chunks: AsyncIterator[bytes], path: Path, most: int) -> None:
-    """Stream to disk, counting: what the sender says about the size need not be true."""
-    total, waiting = 0, bytearray()
-    try:
-        with path.open("wb") as file:
-            async for chunk in chunks:
-                total += len(chunk)
-                if total > most:
-                    raise UploadTooLargeError(name=path.name, most=most)
-                waiting += chunk
-                if len(waiting) >= _BUFFER:
-                    await to_thread.run_sync(file.write, bytes(waiting))
-                    waiting.clear()
-            await to_thread.run_sync(file.write, bytes(waiting))
-    except OSError as exc:
-        raise _no_room(path.name, exc.strerror or "") from exc
-
-
-def _no_room(name: str, why: str = "") -> StorageError:
-    return StorageError(
-        path=name,
-        why=why or "there is not enough room for it on the disk of this server",
-        hint="Make room there, or open it by its path.",
-    )
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whose an image is: a random cookie per browser, or the token of a program.
+"""Whose an image is: a signed-in user's, else a browser's (a random cookie) or a token's.
 
 The guard decides who may come in; this only keeps those who are in apart from each other.
 """
@@ -14,15 +14,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..guard import USER, base_of
+
 COOKIE = "biozoo_session"
+_KEY = "biozoo_session"  # in a request's state, which the program may use that embeds this one
 _VALID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Session:
     """ASGI middleware, inside of the guard: puts the session's id into the request's state.
 
-    A request without a session gets a new one and its cookie, so a page that is loaded first has
-    it in every request that follows. A program that sends `Authorization: Bearer` keeps no
+    A user's session is the user's own, whatever the browser, so images and jobs follow the person.
+    Else a request without a session gets a new one and its cookie, so a page that is loaded first
+    has it in every request that follows. A program that sends `Authorization: Bearer` keeps no
     cookies: its session is that of its token.
     """
 
@@ -34,18 +38,22 @@ class Session:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        found = _cookie(headers) or _bearer(headers)
+        state = scope.setdefault("state", {})
+        # No cookie or token can be mistaken for that of a user: neither holds a colon.
+        user = f"user:{state[USER]}" if USER in state else ""
+        found = user or _cookie(headers) or _bearer(headers)
         session = found or secrets.token_urlsafe(24)
-        scope.setdefault("state", {})["session"] = session
+        state[_KEY] = session
         if found:
             await self.app(scope, receive, send)
             return
         secure = "; Secure" if scope.get("scheme") == "https" else ""
+        path = base_of(HTTPConnection(scope)) or "/"
 
         async def with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).append(
-                    "set-cookie", f"{COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax{secure}"
+                    "set-cookie", f"{COOKIE}={session}; Path={path}; HttpOnly; SameSite=Lax{secure}"
                 )
             await send(message)
 
@@ -54,7 +62,7 @@ class Session:
 
 def session_of(request: HTTPConnection) -> str:
     """The id of the session that a request belongs to; a secret, never to be shown to others."""
-    return str(request.state.session)
+    return str(request.scope["state"][_KEY])
 
 
 def _cookie(headers: Headers) -> str:

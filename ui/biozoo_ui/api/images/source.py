@@ -53,12 +53,15 @@ class Source:
         the image itself.
     colors
         Of the channels, "" where the file says none.
+    grain
+        Pixels along y and x that are decoded together; None where each can be read by itself.
     """
 
     image: Image
     axes_known: bool
     stored: Mapping[int, Callable[[], Read]]
     colors: tuple[str, ...]
+    grain: tuple[int, int] | None
     handles: _Handles = field(repr=False)
 
     @property
@@ -129,7 +132,12 @@ class _Handles:
 
 
 def open_source(
-    path: Path, scratch: Path, *, axes: str | None = None, allowed: Sequence[Path] = ()
+    path: Path,
+    scratch: Path,
+    *,
+    axes: str | None = None,
+    allowed: Sequence[Path] = (),
+    scene: int | None = None,
 ) -> Source:
     """Open a file or an OME-Zarr folder.
 
@@ -140,7 +148,9 @@ def open_source(
     axes
         From the user, one letter per dimension; None: those of the file, else a guess.
     allowed
-        Folders in which further files of an OME-TIFF may lie.
+        Folders in which further files of an OME-TIFF or OME-Zarr may lie.
+    scene
+        Which image of a file that holds several; None: the first.
 
     Raises
     ------
@@ -152,7 +162,7 @@ def open_source(
     """
     if path.exists():
         refuse_others(path, allowed)
-    image, known = _opened(path, axes)
+    image, known = _opened(path, axes, scene)
     lacking = [axis for axis in ("y", "x") if axis not in image.axes]
     if lacking:
         raise AxesError(
@@ -169,38 +179,41 @@ def open_source(
     handles = _Handles()
     handles.give_back(0, image.reader)
     stored: dict[int, Callable[[], Read]] = {0: lambda: _reader(image, path, axes, known)}
-    facts = file_facts(path)
-    if image.scene == 0 and (open_level := facts.open_level) is not None:
+    facts = file_facts(path, image.scene)
+    if (open_level := facts.open_level) is not None:
         for halvings, number in usable_levels(image.axes, image.shape, facts.levels).items():
             stored[halvings] = lambda n=number: open_level(n)  # type: ignore[misc]
     own_channels = "channel" in image.axes and image.axes_source != "given"
-    return Source(image, known, stored, facts.colors if own_channels or not axes else (), handles)
+    colors = (facts.colors or image.colors) if own_channels or not axes else ()
+    # Of other orders of the axes it would be that of another plane.
+    grain = facts.grain if [a for a in image.axes if a != "channel"][-2:] == ["y", "x"] else None
+    return Source(image, known, stored, colors, grain, handles)
 
 
 def _reader(image: Image, path: Path, axes: str | None, known: bool) -> Read:
     if image.path != path:  # decoded into the scratch folder: mapped, for any number of threads
         return image.reader
     settled = axes if axes or known else letters(image.axes)
-    return open_image(path, axes=settled).reader
+    return open_image(path, axes=settled, scene=image.scene).reader
 
 
-def _opened(path: Path, axes: str | None) -> tuple[Image, bool]:
+def _opened(path: Path, axes: str | None, scene: int | None) -> tuple[Image, bool]:
     try:
-        return open_image(path, axes=axes), True
+        return open_image(path, axes=axes, scene=scene), True
     except AxesError:
         if axes is not None:
             raise
-        shape = _shape(path)
+        shape = _shape(path, scene)
         if shape is None:
             raise
-        return open_image(path, axes=guess_axes(shape)), False
+        return open_image(path, axes=guess_axes(shape), scene=scene), False
 
 
-def _shape(path: Path) -> tuple[int, ...] | None:
+def _shape(path: Path, scene: int | None) -> tuple[int, ...] | None:
     """The shape of a file whose axes nobody named: it opens with any of the right number."""
     for number in range(2, len(CANONICAL) + 1):
         try:
-            return open_image(path, axes=CANONICAL[-number:]).shape
+            return open_image(path, axes=CANONICAL[-number:], scene=scene).shape
         except AxesError:
             continue
     return None

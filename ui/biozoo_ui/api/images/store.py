@@ -12,52 +12,26 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from biozoo.errors import BiozooError, NotFoundError, StorageError
 
-from biozoo.errors import BiozooError, NotFoundError
-
-from .description import Description, Kind, describe
+from .description import Kind, describe
 from .errors import told_as
+from .keeping import Pruner, Share, Shares
+from .opened import OpenedImage, Said, open_as
 from .paths import allowed_path, safe_name
 from .planes import Planes
-from .pyramid import Pyramid
 from .reduce import little_endian
-from .source import Place, Source, open_source
+from .source import Place
 from .tiles import TileCache, packed, unpacked
+from .zipped import is_zipped, unpack_zarr
 
 _IDLE = 24 * 3600.0  # seconds after which an image that nobody looks at is forgotten
+_KEPT = 32 * 10**9
+_FIRST = 2**28  # pixels that are reduced before anybody asks for them
 _WARM = 8  # images whose decoders stay ready
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedImage:
-    """An image of a session.
-
-    Attributes
-    ----------
-    path
-        The file or folder.
-    axes
-        One letter per dimension where the user corrected them; a run must be told the same.
-    pixel_size
-        Micrometres per axis where the user corrected them.
-    owned
-        Folder to be removed with the image, None where the file is not the server's.
-    """
-
-    id: str
-    owner: str
-    path: Path
-    source: Source
-    pyramid: Pyramid
-    description: Description
-    axes: str | None = None
-    kind: Kind | None = None
-    pixel_size: Mapping[str, float] | None = None
-    owned: Path | None = None
 
 
 class ImageStore:
@@ -71,6 +45,8 @@ class ImageStore:
         Within which paths may be opened.
     idle_seconds
         After this time without a request an image is forgotten, and an upload's file removed.
+    most_kept
+        Bytes of uploads that one session may keep at a time.
     most_tiles
         Bytes of compressed tiles kept in memory.
     """
@@ -81,6 +57,7 @@ class ImageStore:
         *,
         image_folders: Sequence[Path] = (),
         idle_seconds: float = _IDLE,
+        most_kept: int = _KEPT,
         most_tiles: int = 128 * 2**20,
     ) -> None:
         self.folder = folder
@@ -91,13 +68,14 @@ class ImageStore:
         self._used: dict[str, float] = {}
         self._tiles = TileCache(most_tiles)
         self._planes = Planes()
+        self.shares = Shares(most_kept)
         self._threads = ThreadPoolExecutor((os.cpu_count() or 1) + 2, "biozoo-tiles")
+        self._pruner = Pruner(self.prune, after=idle_seconds)
 
     # ------------------------------------------------------------------------------------ opening
 
     def upload_path(self, name: str) -> tuple[Path, str]:
         """A folder of its own for an upload, made, and the name to keep the file under."""
-        self.prune()
         folder = self.folder / "uploads" / secrets.token_hex(8)
         folder.mkdir(parents=True)
         return folder, safe_name(name)
@@ -120,7 +98,9 @@ class ImageStore:
         name: str | None = None,
         kind: Kind | None = None,
         axes: str | None = None,
+        scene: int | None = None,
         owned: Path | None = None,
+        share: Share | None = None,
     ) -> OpenedImage:
         """Open an image for a session. No check is made of where it lies (see `allowed_path`).
 
@@ -128,6 +108,8 @@ class ImageStore:
         ----------
         owned
             Folder to be removed with the image, and at once where it cannot be opened.
+        share
+            What the file takes of what the session may keep; given back likewise.
 
         Raises
         ------
@@ -135,16 +117,30 @@ class ImageStore:
             As `open_source`, in terms of the image's name.
         """
         self.prune()
-        name = path.name if name is None else name
+        share = share or self.shares.begin(owner)
         try:
-            opened = self._open(secrets.token_urlsafe(12), owner, path, name, kind, axes, owned)
+            if is_zipped(path):
+                owned = owned or self.upload_path("")[0]
+                path = self._unpacked(path, owned, share)
+                name = None
+            opened = self._open(
+                path,
+                Said(axes, kind, scene=scene),
+                image_id=secrets.token_urlsafe(12),
+                owner=owner,
+                name=path.name if name is None else name,
+                owned=owned,
+                share=share,
+            )
         except BaseException:
+            share.give_back()
             if owned is not None:
                 shutil.rmtree(owned, ignore_errors=True)
             raise
         with self._lock:
             self._images[opened.id] = opened
             self._used[opened.id] = time.monotonic()
+        self._begin(opened)
         return opened
 
     def correct(
@@ -155,11 +151,19 @@ class ImageStore:
         axes: str | None = None,
         pixel_size: Mapping[str, float] | None = None,
         kind: Kind | None = None,
+        scene: int | None = None,
     ) -> OpenedImage:
-        """What the user knows better; None leaves as it is. Axes or kind make a new version."""
+        """What the user knows better, or another image of the file; None leaves as it is.
+
+        Axes, kind and scene make a new version; what was said of one scene counts for no other.
+        """
         old = self.get(image_id, owner)
         size = old.pixel_size if pixel_size is None else pixel_size
-        if axes is None and kind is None:
+        if scene is not None and scene != old.source.image.scene:
+            new = self._again(old, Said(axes, kind, pixel_size, scene))
+        elif axes is not None or kind is not None:
+            new = self._again(old, Said(axes or old.axes, kind or old.kind, size, old.scene))
+        else:
             description = describe(
                 old.source,
                 image_id=old.id,
@@ -169,18 +173,6 @@ class ImageStore:
                 version=old.description.version,
             )
             new = dataclasses.replace(old, description=description, pixel_size=size)
-        else:
-            new = self._open(
-                old.id,
-                owner,
-                old.path,
-                old.description.name,
-                kind or old.kind,
-                axes or old.axes,
-                old.owned,
-                pixel_size=size,
-                version=old.description.version + 1,
-            )
         with self._lock:
             current = self._images.get(old.id)
             if current is old:
@@ -193,46 +185,44 @@ class ImageStore:
             self._drop_levels(old)
         return new
 
-    def _open(
-        self,
-        image_id: str,
-        owner: str,
-        path: Path,
-        name: str,
-        kind: Kind | None,
-        axes: str | None,
-        owned: Path | None,
-        *,
-        pixel_size: Mapping[str, float] | None = None,
-        version: int = 1,
-    ) -> OpenedImage:
-        allowed = () if owned else self._allowed
-        scratch = self.folder / "levels" / image_id / secrets.token_hex(4)
-        try:
-            source = open_source(path, scratch, axes=axes, allowed=allowed)
-            description = describe(
-                source,
-                image_id=image_id,
-                name=name,
-                kind=kind,
-                pixel_size=pixel_size,
-                version=version,
-            )
-        except BaseException as exc:
-            shutil.rmtree(scratch, ignore_errors=True)
-            if isinstance(exc, BiozooError):
-                told_as(told_as(exc, scratch / "pixels.npy", name), path, name)
-            raise
-        pyramid = Pyramid(
-            source,
-            np.dtype(description.pixels),
-            labels=description.kind == "labels",
-            folder=scratch,
+    def _again(self, old: OpenedImage, said: Said) -> OpenedImage:
+        return self._open(
+            old.path,
+            said,
+            image_id=old.id,
+            owner=old.owner,
+            name=old.description.name,
+            owned=old.owned,
+            share=old.share,
+            version=old.description.version + 1,
+        )
+
+    def _open(self, path: Path, said: Said, *, image_id: str, **facts: Any) -> OpenedImage:
+        return open_as(
+            path,
+            said,
+            image_id=image_id,
+            levels=self.folder / "levels" / image_id,
             planes=self._planes,
+            allowed=() if facts["owned"] else self._allowed,
+            **facts,
         )
-        return OpenedImage(
-            image_id, owner, path, source, pyramid, description, axes, kind, pixel_size, owned
-        )
+
+    def _unpacked(self, path: Path, owned: Path, share: Share) -> Path:
+        """The Zarr of a zip; of an upload the zip itself goes."""
+        packed_size = path.stat().st_size
+        try:
+            found = unpack_zarr(path, owned, share)
+        except StorageError as exc:
+            told_as(exc, owned, "the disk of the server")
+            raise
+        except BiozooError as exc:
+            told_as(exc, path, path.name)
+            raise
+        if path.is_relative_to(owned):
+            path.unlink()
+            share.add(-min(packed_size, share.size), path.name)
+        return found
 
     # ------------------------------------------------------------------------------------ looking
 
@@ -260,6 +250,16 @@ class ImageStore:
         """The images of a session, in the order they were opened."""
         with self._lock:
             return [image for image in self._images.values() if image.owner == owner]
+
+    def _begin(self, image: OpenedImage) -> None:
+        """Make what a viewer shows first while its page is still on the way."""
+        sizes = image.source.sizes
+        channels = min(4, sizes["channel"])
+        if sizes["y"] * sizes["x"] * channels > _FIRST:
+            return  # minutes of work, for someone who may want to run a model only
+        for channel in reversed(range(channels)):
+            place = Place(0, channel, sizes["z"] // 2)
+            image.pyramid.prepare(len(image.pyramid.sizes) - 1, place)
 
     async def tile(
         self, image: OpenedImage, level: int, place: Place, row: int, column: int, *, gzip: bool
@@ -320,6 +320,7 @@ class ImageStore:
 
     def close(self) -> None:
         """Stop what is under way; the folder stays with whoever made it."""
+        self._pruner.close()
         self._planes.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -329,6 +330,8 @@ class ImageStore:
         shutil.rmtree(self.folder / "levels" / image.id, ignore_errors=True)
         if image.owned is not None:
             shutil.rmtree(image.owned, ignore_errors=True)
+        if image.share is not None:
+            image.share.give_back()
 
     def _drop_levels(self, image: OpenedImage) -> None:
         self._planes.forget_below(image.pyramid.folder)

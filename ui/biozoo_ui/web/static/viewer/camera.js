@@ -10,6 +10,7 @@ export class Camera {
   constructor() {
     this.image = { y: 1, x: 1 };
     this.view = { height: 1, width: 1 };
+    this.top = 0; // CSS pixels under the tools, where a fitted image does not lie
     Object.assign(this, { y: 0.5, x: 0.5, scale: 1, fitted: true });
   }
 
@@ -20,20 +21,22 @@ export class Camera {
   }
 
   /** The view's size in CSS pixels. A fitted image stays fitted, else the middle stays. */
-  resize(height, width) {
+  resize(height, width, top = 0) {
     this.view = { height: Math.max(1, height), width: Math.max(1, width) };
+    this.top = Math.min(top, height / 2);
     if (this.fitted) this.fit();
     else this.set(this);
   }
 
   get fitScale() {
-    const { view, image } = this;
-    return MARGIN * Math.min(view.height / image.y, view.width / image.x);
+    const { view, image, top } = this;
+    return MARGIN * Math.min((view.height - top) / image.y, view.width / image.x);
   }
 
   fit() {
-    const [y, x] = [this.image.y / 2, this.image.x / 2];
-    Object.assign(this, { y, x, scale: Math.min(MOST, this.fitScale), fitted: true });
+    const scale = Math.min(MOST, this.fitScale);
+    const [y, x] = [this.image.y / 2 - this.top / 2 / scale, this.image.x / 2];
+    Object.assign(this, { y, x, scale, fitted: true });
   }
 
   /** The middle stays within the image, the zoom between half of fitted and 80 times. */

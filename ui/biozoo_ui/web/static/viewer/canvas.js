@@ -28,7 +28,8 @@ export function watchSize(viewer, view) {
     const size = right ? [exact.inlineSize, exact.blockSize] : near;
     // Setting a canvas's size clears it: drawn at once, else it would flicker.
     [canvas.width, canvas.height] = size.map((side) => Math.max(1, side));
-    viewer.camera.resize(height, width);
+    const top = parseFloat(getComputedStyle(view).getPropertyValue("--zv-top")) || 0;
+    viewer.camera.resize(height, width, top);
     viewer.show();
   };
   const observer = new ResizeObserver(fitted);
