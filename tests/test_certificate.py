@@ -562,7 +562,7 @@ def test_a_certificate_reads_back_as_it_was_written(certified: ModelPackage) -> 
     assert again == certified.raw["config"]["biozoo"]["certificate"]
     assert certificate.reference == ORIGINAL
     assert certificate.versions["python"]
-    assert "onnxruntime" in certificate.versions
+    assert any(name.startswith("onnxruntime") for name in certificate.versions)  # or -gpu
     assert "agrees in" in str(certificate.proofs[0])
 
 

@@ -111,7 +111,7 @@ def test_search_without_a_match_ends_with_1(zoo: Zoo) -> None:
 
 def test_the_sample_is_found_again(zoo: Zoo, tmp_path: Path) -> None:
     zoo("sample", "nuclei", "-o", "cells.ome.tif", "--size", 256, "--labels", "truth.ome.tif")
-    run = zoo("run", "nuclei-fluo", "cells.ome.tif", "-o", "out/")
+    run = zoo("run", "nuclei-fluo", "cells.ome.tif", "-o", "out/", "--device", "cpu")
     labels = tifffile.imread("out/cells.labels.ome.tif")
     truth = tifffile.imread("truth.ome.tif")
     assert labels.shape == truth.shape

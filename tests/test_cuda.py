@@ -6,6 +6,7 @@ output says what was covered.
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import biozoo_runners
 from biozoo.errors import BiozooError, DeviceError
 from biozoo_runners.base import Backend
-from biozoo_runners.devices import Machine, detect, what_to_do, why_no_cuda
+from biozoo_runners.devices import Machine, detect, importable, what_to_do, why_no_cuda
 from biozoo_runners.nvml import DeviceMemory
 from biozoo_runners.pipeline import known_backends
 from packages import change_rdf, make_package, read_rdf, sha256
@@ -86,7 +87,7 @@ def test_results_are_those_of_the_cpu(
         whole = model(image, axes=letters)
         tiled = model(image, axes=letters, tile=tile)
     for got in (whole, tiled):
-        np.testing.assert_allclose(got["prediction"], expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(got["prediction"], expected, rtol=1e-5, atol=1e-5)
     report = tiled.report
     assert report.ran.device.startswith("cuda")
     assert "cuda" in report.ran.providers[0].lower()
@@ -94,6 +95,138 @@ def test_results_are_those_of_the_cpu(
     assert report.device_memory > 0
     assert f" on {report.ran.device}" in str(report)
     assert not any("CPU" in note for note in report.notes)
+
+
+def test_keras_computes_on_the_card(tmp_path: Path, machine: Machine) -> None:
+    able("keras", machine)
+    if not importable("tensorflow"):
+        pytest.skip("tensorflow, which makes the weights, is not installed")
+    folder, image = MAKERS["keras"](tmp_path / "p", halo=1), noise(60, 70)
+    with loaded(folder, "keras") as model:
+        expected = model(image, axes="yx")["prediction"]
+    with on(folder, CARD, "keras") as model:
+        got = model(image, axes="yx", tile={"y": 32, "x": 32})
+    np.testing.assert_allclose(got["prediction"], expected, rtol=1e-5, atol=1e-5)
+    assert got.report.ran.device == CARD
+    assert (got.report.device_memory or 0) > 0
+
+
+@pytest.mark.parametrize("kind", ["onnx", "traced", "compiled", "code"])
+def test_convolutions_keep_all_bits_of_float32(tmp_path: Path, machine: Machine, kind: str) -> None:
+    """Eight of random weights one after the other, which TF32 takes 1e-3 off. What the program had
+    set does not matter, nor does a run change it.
+    """
+    import torch
+
+    backend = {"onnx": "onnxruntime", "code": "torch-code"}.get(kind, "torch")
+    able(backend, machine)
+    folder = deep(tmp_path / "deep", kind)
+    image = noise(200, 200)
+    with loaded(folder, backend) as model:
+        expected = model(image, axes="yx")["prediction"]
+    for allowed in (True, False):
+        torch.backends.cudnn.allow_tf32 = allowed
+        try:
+            with on(folder, CARD, backend) as model:
+                got = model(image, axes="yx")["prediction"]
+            assert torch.backends.cudnn.allow_tf32 is allowed
+        finally:
+            torch.backends.cudnn.allow_tf32 = True
+        assert float(np.abs(got - expected).max()) < 2e-5
+
+
+DEEP = '''\
+"""Eight convolutions, made for tests."""
+
+import torch
+from torch import nn
+
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        sizes = [1, *[16] * 7, 1]
+        self.parts = nn.Sequential(
+            *[nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:])]
+        )
+
+    def forward(self, x):
+        return self.parts(x)
+'''
+
+
+def deep(folder: Path, kind: str) -> Path:
+    """A package of eight convolutions with random weights, about as large in as out."""
+    import torch
+
+    from weights_state_dict import add_state_dict
+    from weights_torch import save_torchscript
+
+    make_package(folder, halo=8, size=(24, 4), validate=False)
+    (folder / "deep.py").write_text(DEEP)
+    torch.manual_seed(0)
+    network = imported(folder / "deep.py").Deep().eval()
+    with torch.no_grad():
+        for part in network.parts:
+            part.weight.normal_(0, part.weight[0].numel() ** -0.5)
+    if kind == "code":
+        return add_state_dict(
+            folder, text=DEEP, callable="Deep", kwargs={}, state=network.state_dict()
+        )
+    file, example = "weights.onnx", torch.zeros(1, 1, 24, 24)
+    if kind == "onnx":
+        state = {k: v.numpy() for k, v in network.state_dict().items()}
+        nodes, last = [], "raw"
+        for k in range(8):
+            given = [last, f"parts.{k}.weight", f"parts.{k}.bias"]
+            last = f"m{k}" if k < 7 else "prediction"
+            nodes.append(helper.make_node("Conv", given, [last], pads=[1, 1, 1, 1]))
+        save_graph(folder / file, nodes, [numpy_helper.from_array(v, k) for k, v in state.items()])
+        entry = read_rdf(folder)["weights"]
+        entry["onnx"]["sha256"] = sha256(folder / file)
+    else:
+        file = "weights.pt"
+        save_torchscript(network, folder / file, example=(example,) if kind == "traced" else ())
+        entry = {"torchscript": {"source": file, "sha256": sha256(folder / file)}}
+        entry["torchscript"]["pytorch_version"] = torch.__version__.partition("+")[0]
+    change_rdf(folder, weights=entry)
+    return folder
+
+
+def imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def save_graph(path: Path, nodes: list[Any], initial: list[Any]) -> None:
+    """An ONNX graph of one channel in and out and any size."""
+    ports = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ("b", 1, f"{n}y", f"{n}x"))
+        for n in ("raw", "prediction")
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], initial)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(made.SerializeToString())
+
+
+def test_nothing_is_printed(tmp_path: Path, name: str) -> None:
+    """Libraries of the card warn on standard error of what is no matter."""
+    folder = MAKERS[name](tmp_path / "p")
+    code = f"""
+        import numpy, biozoo_runners
+        with biozoo_runners.load({str(folder)!r}, device="cuda", backend={name!r}) as model:
+            model(numpy.ones((20, 20), "float32"), axes="yx")
+        """
+    made = subprocess.run(
+        [sys.executable, "-W", "always::UserWarning", "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert made.stdout == ""
+    assert made.stderr == ""
 
 
 def test_auto_takes_the_card(tmp_path: Path, name: str) -> None:
@@ -188,15 +321,9 @@ def hungry(folder: Path, backend: str) -> Path:
             helper.make_node("Sum", [f"m{k}" for k in range(BRANCHES)], ["total"]),
             helper.make_node("ReduceSum", ["total", "axes"], ["prediction"], keepdims=1),
         ]
-        ports = [
-            helper.make_tensor_value_info(n, TensorProto.FLOAT, ("b", 1, f"{n}y", f"{n}x"))
-            for n in ("raw", "prediction")
-        ]
         initial = [numpy_helper.from_array(w, f"w{k}") for k, w in enumerate(firsts)]
         initial.append(numpy_helper.from_array(np.array([1]), "axes"))
-        graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], initial)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        (folder / "weights.onnx").write_bytes(made.SerializeToString())
+        save_graph(folder / "weights.onnx", nodes, initial)
         entry["onnx"]["sha256"] = sha256(folder / "weights.onnx")
     change_rdf(folder, weights=entry)
     return folder

@@ -6,6 +6,7 @@ No card is needed: machines, drivers, builds of ONNX Runtime and its sessions ar
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -31,7 +32,9 @@ from biozoo_runners.devices import (
     what_to_do,
     why_no_cuda,
 )
+from biozoo_runners.executors.frameworks import quieten
 from biozoo_runners.onnx import OnnxBackend
+from biozoo_runners.onnx_session import _cudnn_fault as cudnn_fault
 from biozoo_runners.report import Asked, RunReport
 from packages import make_package
 
@@ -324,6 +327,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(onnx_session, "detect", lambda: HERE)
     monkeypatch.setattr(onnx_session, "installed", lambda names: {"onnxruntime-gpu": "9.9"})
     monkeypatch.setattr(onnx_session, "cuda_start_error", lambda: "")
+    monkeypatch.setattr(onnx_session, "_cudnn_fault", lambda: "")
     return module
 
 
@@ -448,6 +452,31 @@ def test_a_card_that_refuses_is_a_device_error(
         backend.run({"x": np.ones((1, 2), np.float32)})
 
 
+def test_a_session_that_starts_without_cudnn_is_refused(
+    tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail at the first convolution, when `auto` can no longer take the CPU."""
+    fake.InferenceSession.providers = (CUDA, CPU)
+    asked = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        if name != "libcudnn.so.8":
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(onnx_session.sys, "platform", "linux")
+    assert cudnn_fault(load) == ""
+    assert asked == ["libcudnn.so.9", "libcudnn.so.8"]
+    fault = cudnn_fault(lambda name: load(name.replace("8", "7")))
+    assert fault.endswith("libcudnn.so.9 is not here")
+    monkeypatch.setattr(onnx_session, "_cudnn_fault", lambda: fault)
+    told = refused(tmp_path)
+    assert fault in told
+    assert "onnxruntime-gpu[cuda,cudnn]" in told
+    fake.InferenceSession.providers = (CPU,)
+    opened(tmp_path, "cpu")  # is not asked
+
+
 def test_memory_that_ends_is_its_own_error(tmp_path: Path, fake: Any) -> None:
     """Of the card and of the host, while loading and while running."""
     fake.InferenceSession.providers = (CUDA, CPU)
@@ -477,6 +506,17 @@ def test_how_frameworks_say_that_memory_ended(text: str) -> None:
     assert not ran_out_of_memory(RuntimeError("Got invalid dimensions for input: x"))
 
 
+def test_keras_on_a_card_sees_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow is kept from cards; Keras on torch in the same process is not."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # so that it is put back
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    quieten(on_card=True)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    quieten()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
 def test_what_is_asked_of_a_session(tmp_path: Path, fake: Any) -> None:
     fake.InferenceSession.providers = (CUDA, CPU)
     backend = opened(tmp_path, "cuda:1")
@@ -484,13 +524,15 @@ def test_what_is_asked_of_a_session(tmp_path: Path, fake: Any) -> None:
     assert backend.info.providers == (CUDA, CPU)
     (name, options), cpu = fake.InferenceSession.asked
     assert name == CUDA
-    assert options == {
-        "device_id": "1",
+    first = {
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
     }
+    assert options == {**first, "device_id": "1"}
     assert cpu == (CPU, {})
+    opened(tmp_path, "cuda")  # ONNX Runtime would warn of the number
+    assert fake.InferenceSession.asked[0] == (CUDA, first)
     fake.InferenceSession.providers = (CPU,)
     opened(tmp_path, "cpu")
     assert fake.InferenceSession.asked == [(CPU, {})]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,8 +96,9 @@ def test_nvidia_smi_is_read() -> None:
     assert nvidia._parse_smi("No devices were found\n") == (None, ())
 
 
-def test_a_driver_without_nvidia_smi(tmp_path: Path) -> None:
+def test_a_driver_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Linux driver's own listing, as in a slim container."""
+    monkeypatch.setattr(nvidia.shutil, "which", lambda name: None)
     assert nvidia.look(tmp_path, env={}, program=None).listed == ()
     proc = tmp_path / "proc/driver/nvidia"
     (proc / "gpus/0000:01:00.0").mkdir(parents=True)
@@ -105,6 +108,17 @@ def test_a_driver_without_nvidia_smi(tmp_path: Path) -> None:
     (tmp_path / "dev/nvidia0").touch()
     found = nvidia.look(tmp_path, env={}, program=None)
     assert (found.driver, found.listed) == ("550.54.14", (CudaDevice(0, "NVIDIA A40"),))
+
+    def refused(command: object) -> Any:
+        raise PermissionError("Operation not permitted")
+
+    def unlisted(folder: Path, pattern: str) -> Iterator[Path]:
+        return iter(() if folder == tmp_path / "dev" else glob(folder, pattern))
+
+    # Nor may a process start it that is confined; it may not list /dev either.
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", unlisted)
+    assert nvidia.look(tmp_path, env={}, program="nvidia-smi", run=refused) == found
 
 
 CARDS = tuple(CudaDevice(i, name, 0) for i, name in enumerate("abc"))

@@ -999,7 +999,8 @@ def test_a_device_that_is_not_used_is_an_error(code: Path) -> None:
     module(code, on_load=ports(device="cuda:0"))
     load(device="cuda").close()
     top = "from biozoo_runners.isolated.executor import DeviceRefused"
-    module(code, top=top, on_load="raise DeviceRefused('the card sleeps')")
+    said = "the card sleeps. Else: Use --device cpu or auto."
+    module(code, top=top, on_load=f"raise DeviceRefused({said!r})")
     with pytest.raises(DeviceError, match=r"'cuda' cannot be used: the card sleeps\. Use --device"):
         load(device="cuda")
 

@@ -272,7 +272,7 @@ def test_the_time_left_is_told_and_counts_no_kept_tile(
     gate.go.set()
     while (left := jobs.get(job.id).seconds_left) is None:
         time.sleep(0.001)
-    assert 0 < left < 60
+    assert 0 <= left < 60
 
 
 def test_another_session_sees_nothing(jobs: Jobs, tiny: ModelPackage, cells: JobImage) -> None:
@@ -357,12 +357,15 @@ def test_a_region_outside_the_image_is_a_sentence(cells: JobImage) -> None:
 
 SERVER = """
 import sys
+from functools import partial
 from pathlib import Path
+import biozoo_runners
 from biozoo import Settings, Zoo
 from biozoo_ui.jobs import Choices, JobImage, Jobs
 home, image, tile = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 zoo = Zoo(Settings(home=home, offline=True))
-jobs = Jobs(home / "jobs", find=zoo.get)
+load = partial(biozoo_runners.load, device="cpu")
+jobs = Jobs(home / "jobs", find=zoo.get, load=load)
 choices = Choices(tile={"y": tile, "x": tile})
 job = jobs.submit(zoo.get("nuclei-fluo"), JobImage(image, "cells.tif"), choices, owner="me")
 print(job.id, flush=True)

@@ -14,7 +14,7 @@ import torch
 from biozoo.errors import DeviceError
 from biozoo_runners import load, torch_devices
 from biozoo_runners.devices import CudaDevice, Machine
-from biozoo_runners.torch_devices import availability, resolve, torch_threads
+from biozoo_runners.torch_devices import availability, full_float32, resolve, torch_threads
 from biozoo_runners.torchscript import TorchScriptBackend
 from packages import make_package
 from weights_torch import add_torchscript
@@ -70,6 +70,10 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_a_card_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init() -> None:
+        raise RuntimeError("No CUDA GPUs are available")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
     monkeypatch.setattr(torch_devices, "detect", Machine)
     with pytest.raises(DeviceError, match=r"'cuda' cannot be used: .*no NVIDIA"):
         resolve("cuda")
@@ -152,3 +156,91 @@ def test_thread_counts_of_two_threads_do_not_mix() -> None:
     assert not faults
     assert torch.get_num_threads() == before
     assert torch_devices._in_new_thread(torch.get_num_threads) == before
+
+
+# ---------------------------------------------------------------------------------- precision
+
+ON_A_CARD = torch.device("cuda", 0)
+BACKENDS = torch.backends
+
+
+def precision() -> list[Any]:
+    """Torch's settings of float32 on a card, the older first."""
+    settings: list[Any] = [
+        lambda: BACKENDS.cudnn.allow_tf32,
+        lambda: BACKENDS.cuda.matmul.allow_tf32,
+        torch.get_float32_matmul_precision,
+    ]
+    if hasattr(BACKENDS.cudnn, "conv"):
+        owners = (BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.cuda.matmul)
+        settings += [lambda owner=owner: owner.fp32_precision for owner in owners]
+    found = []
+    for ask in settings:
+        try:
+            found.append(ask())
+        except RuntimeError:
+            found.append("no answer")
+    return found
+
+
+@pytest.fixture
+def own_precision() -> Iterator[None]:
+    """The settings as torch has them, whatever a test does."""
+    yield
+    BACKENDS.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("highest")
+    if hasattr(BACKENDS.cudnn, "conv"):
+        BACKENDS.fp32_precision = "none"
+        BACKENDS.cudnn.conv.fp32_precision = BACKENDS.cudnn.rnn.fp32_precision = "tf32"
+        BACKENDS.cuda.matmul.fp32_precision = "none"
+
+
+def nothing() -> None:
+    """Torch as it is."""
+
+
+def both() -> None:
+    torch.set_float32_matmul_precision("high")
+
+
+def neither() -> None:
+    BACKENDS.cudnn.allow_tf32 = False
+
+
+def newer() -> None:
+    """What torch calls mixing: the older settings have no answer any more."""
+    if hasattr(BACKENDS.cudnn, "conv"):
+        BACKENDS.cudnn.conv.fp32_precision = "ieee"
+        BACKENDS.cuda.matmul.fp32_precision = "tf32"
+
+
+@pytest.mark.usefixtures("own_precision")
+@pytest.mark.parametrize("program", [nothing, both, neither, newer])
+def test_a_card_computes_with_all_bits_and_gives_the_setting_back(program: Any) -> None:
+    """Whatever the program around had set, and whatever of torch's settings it set."""
+    program()
+    before = precision()
+    with full_float32(torch.device("cpu")):
+        assert precision() == before
+    with full_float32(ON_A_CARD):
+        within = precision()
+    assert precision() == before
+    assert not {True, "tf32", "high", "medium"}.intersection(within[3:] or within)
+    if program is not newer:
+        assert within[:3] == [False, False, "highest"]
+
+
+@pytest.mark.usefixtures("own_precision")
+def test_the_last_run_gives_the_setting_back() -> None:
+    """Of two that overlap, the first to end must not switch the other's precision."""
+    before = precision()
+    one, two = full_float32(ON_A_CARD), full_float32(ON_A_CARD)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert precision()[0] is False
+    two.__exit__(None, None, None)
+    assert precision() == before
+    with pytest.raises(ValueError, match="fails"), full_float32(ON_A_CARD):
+        raise ValueError("a run that fails")
+    assert precision() == before

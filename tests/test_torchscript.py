@@ -25,6 +25,8 @@ from biozoo_runners import Backend, torch_devices
 from biozoo_runners.devices import CudaDevice, Machine, usable_cores
 from biozoo_runners.testing import BackendContract, test_package
 from biozoo_runners.torchscript import TorchScriptBackend
+from biozoo_runners.torchscript_loading import _no_tf32
+from biozoo_runners.torchscript_safety import nodes_of
 from packages import make_package
 from weights_torch import add_torchscript, save_torchscript
 
@@ -59,6 +61,77 @@ class TestKeepsTheContract(Contract):
         n = 2 if two else 1
         folder = make_package(tmp_path / "p", validate=False, axes=axes, inputs=n, outputs=n)
         return biozoo.open(add_torchscript(folder, only=True, frozen=two))
+
+
+# -------------------------------------------------------------------------- on a card
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_traced_convolutions_lose_the_tf32_they_were_traced_with(
+    tmp_path: Path, frozen: bool
+) -> None:
+    """The setting is written into a trace; in the code of a branch too, where it was frozen."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.Conv2d(1, 2, 3)
+            self.b = torch.nn.ConvTranspose2d(2, 1, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x))
+
+    class Branches(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.sum() > 0:
+                x = self.inner(x)
+            return self.inner(x)
+
+    image = torch.rand(1, 1, 9, 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        network = torch.jit.trace(Net().eval(), (image,))
+        made = torch.jit.script(Branches(network).eval())
+        (torch.jit.freeze(made) if frozen else made).save(str(tmp_path / "m.pt"))
+    unit = torch._C.CompilationUnit()
+    loaded = torch._C.import_ir_module(unit, str(tmp_path / "m.pt"), torch.device("cpu"), {}, False)
+    functions = unit.get_functions()
+
+    def allowed() -> list[bool]:
+        return [
+            list(node.inputs())[-1].toIValue()
+            for function in functions
+            for node in nodes_of(function.graph)
+            if node.kind() == "aten::_convolution"
+        ]
+
+    before = allowed()
+    assert before == [True] * (4 if frozen else 2)
+    _no_tf32(functions)
+    assert allowed() == [False] * len(before)
+    expected = network(network(image))
+    torch.testing.assert_close(loaded._get_method("forward")(image), expected)
+
+
+def test_code_that_makes_tensors_on_the_cpu_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+    """It fails on a card whatever the size: another device is what helps."""
+    with opened(Subtract(), tmp_path, "a b") as backend:
+        monkeypatch.setattr(backend, "_device", "cuda")
+
+        def forward(**given: Any) -> Any:
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but got index is on cpu, different "
+                "from other tensors on cuda:0"
+            )
+
+        monkeypatch.setattr(backend, "_module", SimpleNamespace(forward=forward))
+        with pytest.raises(BackendError, match=r"tensors on the CPU.*--device cpu") as caught:
+            backend.run({"a": ONE, "b": ONE})
+    assert "--tile" not in caught.value.message
 
 
 @pytest.mark.cuda

@@ -284,7 +284,8 @@ class _Network:
         """Code that makes an axis of one as long as it should be, each index with its factor."""
         self.weights[f"{name}_{axis}_factors"] = self.rng.integers(32, 97, 64) / 64.0
         self.lines += [
-            f"{name}_{axis}_at = torch.arange({count}) % 64",  # repeated for more than 64
+            # repeated for more than 64
+            f"{name}_{axis}_at = torch.arange({count}, device={name}.device) % 64",
             f"{name}_{axis}_by = self.{name}_{axis}_factors[{name}_{axis}_at]",
             f"{name} = {name} * {name}_{axis}_by.view([-1] + [1] * ({name}.dim() - {place} - 1))",
         ]
@@ -311,11 +312,12 @@ class _Network:
 
     def _from(self, axis: Any, count: str, size: str) -> str:
         """Code for the pixels of the source that an output axis is made of."""
+        index = f"torch.arange({count}, device={self.names[str(self.source.id)]}.device)"
         if _reference(axis) is None:
-            return f"torch.arange({count}) * {size} // {count}"
+            return f"{index} * {size} // {count}"
         ratio, _ = self._ratio(axis)
         skip = max(0, -axis.size.offset) // 2
-        pixels = f"(torch.arange({count}) + {skip}) * {ratio.denominator} // {ratio.numerator}"
+        pixels = f"({index} + {skip}) * {ratio.denominator} // {ratio.numerator}"
         return f"({pixels}).clamp(0, {size} - 1)"
 
     def _ratio(self, axis: Any) -> tuple[Fraction, int]:

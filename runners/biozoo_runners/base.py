@@ -31,6 +31,7 @@ __all__ = [
     "TensorPort",
     "cast_for",
     "check_inputs",
+    "cpu_only",
     "described",
     "framework_error",
     "match_ports",
@@ -328,6 +329,13 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of whatever framework, says that memory ended."""
     text = f"{type(error).__name__}: {error}".lower()
     return isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS)
+
+
+def cpu_only(text: str, device: str) -> str:
+    """What to do where a network's code makes tensors on the CPU wherever it runs itself; or ""."""
+    if device == "cpu" or "all tensors to be on the same device" not in text:
+        return ""
+    return "Its own code makes tensors on the CPU, so it runs there only: use --device cpu."
 
 
 def framework_error(

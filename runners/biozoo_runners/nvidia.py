@@ -19,6 +19,9 @@ __all__ = ["CudaDevice", "Nvidia", "look"]
 #: Number of the maker NVIDIA on the PCI bus, and how classes of display devices begin.
 _MAKER, _DISPLAY = "0x10de", "0x03"
 
+#: Cards of one machine whose device files are looked for.
+_MOST = 64
+
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
@@ -106,7 +109,8 @@ def look(
     on_bus, bound = _bus(root / "sys/bus/pci/devices")
     proc = root / "proc/driver/nvidia"
     module = _module(proc / "version")
-    nodes = any(re.fullmatch(r"nvidia\d+", p.name) for p in (root / "dev").glob("nvidia*"))
+    # By their names: a confined process may not list the folder.
+    nodes = any((root / f"dev/nvidia{number}").exists() for number in range(_MOST))
     smi, driver, cards = _ask_smi(program or shutil.which("nvidia-smi"), run or _run)
     if not cards and not smi and nodes:  # a slim container without nvidia-smi
         cards = _from_proc(proc)
@@ -135,6 +139,8 @@ def _ask_smi(program: str | None, run: Run) -> tuple[str, str | None, tuple[Cuda
         answer = run([program, fields, "--format=csv,noheader,nounits"])
     except subprocess.TimeoutExpired:
         return "it gave no answer within 10 seconds", None, ()
+    except PermissionError:  # a confined process: as where it is not installed
+        return "", None, ()
     except OSError as exc:
         return str(exc), None, ()
     driver, cards = _parse_smi(answer.stdout)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from biozoo.errors import BackendError, DeviceError, MissingDependencyError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "availability",
+    "full_float32",
     "import_torch",
     "peak_memory",
     "release_memory",
@@ -127,6 +129,24 @@ def resolve(device: str, *, extra: str = "torch") -> torch.device:
     return torch.device("cuda", index)  # type: ignore[no-any-return]
 
 
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 on a card with all its bits for as long as this lasts.
+
+    torch by itself rounds to 10 bits in convolutions on a card (TF32), which the CPU does not, and
+    in matrix products where the program asks for it. These settings are those of the process, so
+    the first run that begins changes them and the last one that ends puts them back.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _precision.begin()
+    try:
+        yield
+    finally:
+        _precision.end()
+
+
 _setting = threading.Lock()
 
 
@@ -191,6 +211,60 @@ def release_memory(device: torch.device) -> None:
 
         torch.cuda.empty_cache()
     trim_heap()
+
+
+class _Precision:
+    """torch's settings of float32 on a card, which all threads share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._before: list[tuple[Callable[[Any], None], Any]] = []
+
+    def begin(self) -> None:
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self._before = _without_tf32()
+
+    def end(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                for put, value in self._before:
+                    put(value)
+
+
+_precision = _Precision()
+
+
+def _without_tf32() -> list[tuple[Callable[[Any], None], Any]]:
+    """Switch TF32 off; what puts each setting back, with its value."""
+    import torch
+
+    backends, found = torch.backends, []
+    settings: list[tuple[Callable[[], Any], Callable[[Any], None], tuple[Any, ...]]] = [
+        (*_attribute(backends.cudnn, "allow_tf32"), (False,)),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, ("highest",)),
+    ]
+    if hasattr(backends.cudnn, "conv"):  # since torch 2.9 each has a setting of its own as well
+        settings += [
+            (*_attribute(owner, "fp32_precision"), ("ieee", "none"))
+            for owner in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+        ]
+    for get, put, full in settings:
+        try:
+            found.append((put, get(), full))
+        except RuntimeError:  # the program has set the newer ones so that the older have no answer
+            continue
+    changed = [(put, value, full[0]) for put, value, full in found if value not in full]
+    for put, _, wanted in changed:
+        put(wanted)
+    return [(put, value) for put, value, _ in changed]
+
+
+def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    return partial(getattr, owner, name), partial(setattr, owner, name)
 
 
 # --------------------------------------------------------------------------------------- causes

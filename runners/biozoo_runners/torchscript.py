@@ -1,7 +1,7 @@
 """The TorchScript backend: torch on the CPU or on an NVIDIA card, in this process.
 
-Nothing of torch's process-wide settings is changed: threads, gradient mode and the executor are
-set for the calling thread and the time of one call.
+Threads, gradient mode and the executor are set for the calling thread and the time of one call. Of
+torch's process-wide settings one is changed, on a card and during a run: `full_float32`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .base import (
     BackendInfo,
     TensorPort,
     check_inputs,
+    cpu_only,
     described,
     framework_error,
     match_ports,
@@ -31,6 +32,7 @@ from .base import (
 from .devices import Machine, usable_cores
 from .torch_devices import (
     availability,
+    full_float32,
     import_torch,
     peak_memory,
     release_memory,
@@ -155,7 +157,8 @@ class TorchScriptBackend(Backend):
                 weights=self._path.name,
                 device=self._device,
                 facts=f"Given: {shapes_text(inputs)}.{absent} The code takes {self._signature()}.",
-                hint="Give sizes that the network takes, for example with --tile, and its type: "
+                hint=cpu_only(str(exc), self._device)
+                or "Give sizes that the network takes, for example with --tile, and its type: "
                 "preprocessing should end with ensure_dtype.",
             ) from exc
         finally:
@@ -232,7 +235,7 @@ class TorchScriptBackend(Backend):
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Threads, no gradients, and the plain executor, for this thread.
+        """Threads, no gradients, the plain executor, for this thread; all bits of float32.
 
         The profiling executor that torch would use spends the first two calls on measuring (2.5
         and 1.3 times a later one) and is then no faster for such networks; on a card it would
@@ -243,6 +246,7 @@ class TorchScriptBackend(Backend):
             torch_threads(self._threads),
             torch.inference_mode(),
             torch.jit.optimized_execution(False),
+            full_float32(self._on),
         ):
             yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from biozoo.errors import BackendError
 
 from .base import framework_error
 from .torch_devices import import_torch
-from .torchscript_safety import check_archive, check_operators, constants_of, silence
+from .torchscript_safety import check_archive, check_operators, constants_of, nodes_of, silence
 
 __all__ = ["Loaded", "load_archive", "prepacked"]
 
@@ -50,6 +51,8 @@ def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
         functions = unit.get_functions()
         operators = check_operators(functions, model=model, weights=path.name)
         silence(functions)
+        if on.type == "cuda":
+            _no_tf32(functions)
         module = torch.jit._recursive.wrap_cpp_module(loaded).eval()
     except BackendError:
         raise
@@ -69,6 +72,23 @@ def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
             "Ask the package's author to export the network itself."
         )
     return Loaded(module, operators, tuple(constants_of(functions)))
+
+
+#: The place of allow_tf32 among what ``aten::_convolution`` takes.
+_ALLOW_TF32 = 12
+
+
+def _no_tf32(functions: Iterable[Any]) -> None:
+    """Take TF32 out of traced convolutions: they carry the settings of the program that traced
+    them, and those of this one count for nothing there.
+    """
+    for function in functions:
+        graph = function.graph
+        for node in [n for n in nodes_of(graph) if n.kind() == "aten::_convolution"]:
+            if len(list(node.inputs())) > _ALLOW_TF32:  # the form of torch before 1.7 has none
+                off = graph.insertConstant(False)
+                off.node().moveBefore(node)
+                node.replaceInput(_ALLOW_TF32, off)
 
 
 def prepacked(module: Any) -> Any:

@@ -28,6 +28,7 @@ __all__ = [
     "check_archive",
     "check_operators",
     "constants_of",
+    "nodes_of",
     "silence",
 ]
 
@@ -100,7 +101,7 @@ def check_operators(functions: Iterable[Any], *, model: str, weights: str) -> fr
     used: set[str] = set()
     refused: dict[str, str] = {}
     for function in functions:
-        for node in _nodes(function.graph):
+        for node in nodes_of(function.graph):
             kind = str(node.kind())
             used.add(kind)
             if kind in REFUSED or kind.partition("::")[0] not in ALLOWED:
@@ -124,7 +125,7 @@ def silence(functions: Iterable[Any]) -> None:
     for function in functions:
         printing = [
             node
-            for node in _nodes(function.graph)
+            for node in nodes_of(function.graph)
             if node.kind() in ("prim::Print", "aten::_print") and not list(node.outputs())
         ]
         for node in printing:
@@ -136,14 +137,14 @@ def constants_of(functions: Iterable[Any]) -> list[Any]:
     return [
         node.t("value")
         for function in functions
-        for node in _nodes(function.graph)
+        for node in nodes_of(function.graph)
         if node.kind() == "prim::Constant"
         and node.hasAttribute("value")
         and node.kindOf("value") == "t"
     ]
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def nodes_of(graph: Any) -> Iterator[Any]:
     """All nodes of a graph, those of branches, loops and forks included."""
     stack = [graph]
     while stack:

@@ -31,10 +31,17 @@ _ADVICE = re.compile(r"\.\s+(?:Please|Make sure|Full object config)")
 _NODE = re.compile(r"\{\{[^{}]*\}\}\s*")
 
 
-def quieten() -> None:
-    """Keep TensorFlow's notes to itself; to be called before it is imported. Numbers stay."""
+def quieten(*, on_card: bool = False) -> None:
+    """Keep TensorFlow's notes to itself; to be called before it is imported. Numbers stay.
+
+    Parameters
+    ----------
+    on_card
+        Whether another framework of this process is to use a card; else none is visible.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    if not on_card:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 
 def limit_tensorflow(tf: Any, threads: int) -> None:

@@ -111,7 +111,7 @@ class Keras:
 
     def _start(self, facts: Mapping[str, Any]) -> Any:
         """Import the engine with its threads and device, then Keras."""
-        quieten()
+        quieten(on_card=facts["device"] != "cpu")
         os.environ["KERAS_BACKEND"] = self._engine
         threads = int(facts["threads"])
         self._place = "cpu"
@@ -156,9 +156,12 @@ class Keras:
             return model(keras.tree.pack_sequence_as(struct, flat), training=False)
 
         if self._engine == "torch":
+            from ..torch_devices import full_float32
+
+            device = self._torch.device(self._device)
 
             def on_torch(flat: list[Any]) -> Any:
-                with self._torch.inference_mode():
+                with self._torch.inference_mode(), full_float32(device):
                     return call(flat)
 
             return on_torch

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..isolated.executor import NotFitting
 from ..isolated.source import callable_of, library_module, module_of
+from ..torch_devices import full_float32
 from .torch_weights import load_into, read_state
 
 __all__ = ["TorchCode"]
@@ -65,7 +66,7 @@ class TorchCode:
     def run(self, arrays: list[npt.NDArray[Any] | None]) -> list[npt.NDArray[Any]]:
         """Call the network once."""
         tensors = [None if a is None else self._tensor(a) for a in arrays]
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), full_float32(self._device):
             made = self._network(*tensors)
         return [self._array(value, i) for i, value in enumerate(_ordered(made, self._output_ids))]
 

@@ -24,6 +24,7 @@ from ..base import (
     TensorPort,
     cast_for,
     check_inputs,
+    cpu_only,
     described,
     framework_error,
     match_ports,
@@ -281,10 +282,12 @@ class IsolatedBackend(Backend):
     ) -> BackendError | OutOfMemoryError | DeviceError:
         """The error to raise for what the executor raised."""
         text = error.text
+        only = cpu_only(text, self._device)
         if error.kind in ("DeviceRefused", "DeviceError"):
             # biozoo's own error, raised in the child, is a whole sentence: its cause is taken.
             cause = text.removeprefix(f"Device '{self._device}' cannot be used: ")
-            cause = cause.removesuffix("Use --device cpu or auto.").strip().rstrip(".")
+            cause = cause.removesuffix("Use --device cpu or auto.").strip()
+            cause = cause.removesuffix("Else:").strip().rstrip(".")
             return DeviceError(device=self._device, why=cause)
         if error.kind == "NotFitting":
             return BackendError(
@@ -299,14 +302,14 @@ class IsolatedBackend(Backend):
             weights=self._weights,
             device=self._device,
             facts=facts,
-            hint=hint,
+            hint=only or hint,
         )
         if not error.where or isinstance(told, OutOfMemoryError):
             return told
         return BackendError(
             f"Model '{self._model}' ({self._weights}) failed to {doing} on {self._device}: its "
             f"author's code ({error.where}) raised {error.kind}: {first_line(text)}. "
-            f"{facts or ASK}"
+            f"{' '.join(p for p in (facts, only) if p) or ASK}"
         )
 
 
