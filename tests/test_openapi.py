@@ -81,6 +81,7 @@ def test_every_route_says_what_it_does_and_what_it_answers(described: dict[str, 
         if not empty and not any(_says_something(one) for one in shown):
             mute.append(f"{name} does not say what it answers")
     assert mute == []
+    assert described["paths"]["/api/jobs"]["get"]["summary"].startswith("List the jobs")
 
 
 def _says_something(schema: dict[str, Any]) -> bool:

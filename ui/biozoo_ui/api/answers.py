@@ -34,7 +34,7 @@ def sends(media: str, words: str) -> dict[int | str, dict[str, Any]]:
 
 
 def describe_errors(app: FastAPI) -> None:
-    """Have the shape among an application's schemas.
+    """Have the shape among an application's schemas, and each route called by its first sentence.
 
     As a `model` of `ERRORS` FastAPI would take it for an answer of a route's own media type: HTML.
     """
@@ -43,6 +43,9 @@ def describe_errors(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         described = plain()
         described["components"]["schemas"]["ErrorAnswer"] = ErrorAnswer.model_json_schema()
+        for ways in described["paths"].values():
+            for way in ways.values():  # else its name, which is short: "One Job"
+                way["summary"] = way["description"].partition("\n")[0].rstrip(".")
         return described
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -13,8 +13,10 @@ import { createViewer } from "../../viewer/index.js";
 
 export class Column {
   state = { check: null, checkError: "", busy: false, answer: null, error: "" };
-  number = 0; // of the newest question; older answers are dropped
+  number = 0; // of what the column is about; answers about something before are dropped
+  looks = 0; // likewise of the newest look
   before = "";
+  shown = null; // resolves when the image has its place
 
   // `page`: {api, models(), image(), channel(), placed(column), change(column, patch),
   // take(column), use(column)}
@@ -60,12 +62,13 @@ export class Column {
 
   // A preview of what is seen; resolves when it is there or refused.
   async look(view) {
-    const mine = ++this.number;
+    const mine = this.number;
+    const look = ++this.looks;
     const asked = this.asked;
     if (!asked || this.state.check?.ok === false) return;
     this.set({ busy: true, error: "" });
     const got = await answered(this.page.api.post("api/previews", { ...asked, view }));
-    if (mine !== this.number) return;
+    if (mine !== this.number || look !== this.looks) return;
     if (got.answer) remember(got.answer.layers);
     this.set({ busy: false, answer: got.answer ?? null, error: got.error?.message ?? "" });
     this.show();
@@ -85,7 +88,7 @@ export class Column {
     const now = JSON.stringify([image.v, first, layers]);
     if (now === this.before) return;
     this.before = now;
-    this.viewer.setLayers([first, ...layers]).then(() => this.page.placed(this));
+    this.shown = this.viewer.setLayers([first, ...layers]).then(() => this.page.placed(this));
   }
 
   sync() {

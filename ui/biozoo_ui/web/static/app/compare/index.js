@@ -179,9 +179,11 @@ class Comparison {
   // One after the other: at the same time they would share the processor, and no time were true.
   async look() {
     const mine = (this.looking = {});
-    const view = this.columns[0].viewer.visible();
     this.state.busy = true;
     this.sync();
+    await this.columns[0].shown; // else nothing is seen yet
+    if (mine !== this.looking || this.closed) return;
+    const view = this.columns[0].viewer.visible();
     for (const column of [...this.columns]) {
       if (mine !== this.looking || this.closed) return;
       if (!column.closed) await column.look(view);

@@ -77,7 +77,7 @@ function drop(file) {
     { class: "work-drop" },
     icon("image"),
     el("h2", {}, "Drop a microscopy image here"),
-    el("p", {}, `${TAKEN}. It stays on this server.`),
+    el("p", {}, `${TAKEN}. It stays on the computer that biozoo runs on.`),
     button("Choose a file", {
       primary: true,
       icon: "upload",

@@ -11,7 +11,7 @@ import { sentence } from "./words.js";
 const LOST =
   "The server does not answer. What is done so far is kept; this page asks again by itself.";
 
-// `visible()`: the part of the image that is on the screen.
+// `visible()`: a promise of the part of the image that is on the screen.
 export function runStep(space, visible) {
   const here = step(4, "Run");
   const buttons = el("div", { class: "work-run" });
@@ -36,7 +36,7 @@ export function runStep(space, visible) {
         icon: "eye",
         disabled: !possible,
         "data-key": "preview",
-        onClick: () => preview(space, visible()),
+        onClick: async () => preview(space, await visible()),
       }),
       active
         ? null

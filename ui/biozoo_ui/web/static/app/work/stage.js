@@ -2,11 +2,12 @@
 
 import { createViewer } from "../../viewer/index.js";
 
-// stage(element, api) -> {show(image, layers), visible(), close()}
+// stage(element, api) -> {show(image, layers), visible() -> a promise, close()}
 export function stage(element, api) {
   let viewer = null;
   let before = "";
   let wiped = "";
+  let shown = null; // resolves when the image has its place
   const show = (image, layers) => {
     element.hidden = !image;
     if (!image) return;
@@ -19,7 +20,7 @@ export function stage(element, api) {
     const now = JSON.stringify([image.v, asked]);
     if (now === before) return;
     before = now;
-    viewer.setLayers(asked);
+    shown = viewer.setLayers(asked);
     // Another picture hides the first one: a line between the two shows what it did.
     const pictures = layers
       .filter((one) => one.kind === "image")
@@ -30,7 +31,10 @@ export function stage(element, api) {
   };
   return {
     show,
-    visible: () => viewer.visible(),
+    async visible() {
+      await shown; // else nothing is seen yet
+      return viewer.visible();
+    },
     viewer: () => viewer,
     close: () => viewer?.destroy(),
   };
