@@ -325,7 +325,7 @@ def test_the_addresses_of_the_card_are_routes(tmp_path: Path, biozoo_home: Path)
         assert "sandbox" in card.headers["content-security-policy"]
         assert client.get("/api/models/tiny/card.md").text.startswith("---\n")
         assert client.get("/api/models/tiny/card.json").json()["id"] == "tiny"
-        assert client.get("/api/models/tiny/card.exe").status_code == 404
+        assert client.get("/api/models/tiny/card.exe").status_code == 422
         assert client.get("/api/models/none/card.html").status_code == 404
         picture = client.get("/api/models/tiny/test-picture?tensor=raw&n=0")
         assert picture.headers["content-type"] == "image/png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -662,17 +663,15 @@ def test_refused_then_allowed_then_run_then_changed(tmp_path: Path) -> None:
 
 
 def test_the_page_says_it(coded: Path) -> None:
-    from biozoo_ui.api.catalog import Catalog
+    from biozoo_ui.api.models import Catalog
 
     biozoo.Zoo().add(coded)
-    catalog = Catalog(Settings.from_env())
-    entry = catalog.entry(catalog.package("coded"))
-    assert (entry.trust, entry.runs) == ("untrusted code", False)
-    assert "zoo trust coded" in entry.why
-    grant(biozoo.open("coded"))
-    entry = catalog.entry(catalog.package("coded"))
-    assert entry.trust == "trusted code"
-    assert "nobody has allowed" not in entry.why
+    with contextlib.closing(Catalog(Settings.from_env())) as catalog:
+        badge = catalog.entry("coded").badge
+        assert badge.state == "trust"
+        assert badge.todo == "zoo trust coded"
+        grant(biozoo.open("coded"))
+        assert catalog.entry("coded").badge.state != "trust"
 
 
 def test_trust_imports_no_framework(coded: Path) -> None:

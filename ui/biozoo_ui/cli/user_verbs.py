@@ -20,7 +20,7 @@ File = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the user signs in with.")]
 
 _verbs = typer.Typer(
-    help="Make the list of users for zoo ui --users: names and hashed passwords.",
+    help="Who may sign in: the file for zoo ui --users.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -58,3 +58,11 @@ class ImageAnswer(BaseModel):
     scene: int = Field(description="Which image of the file this is.")
     scenes: list[str] = Field(description="Names of the file's images where it holds several.")
     notes: list[str] = Field(description="What one should know about how the file was read.")
+
+
+class ImagesAnswer(ImageAnswer):
+    """An opened image, and of a model with several inputs all of them."""
+
+    images: dict[str, ImageAnswer] | None = Field(
+        description="By tensor id; null where there is one."
+    )

@@ -16,7 +16,7 @@ from biozoo.errors import BiozooError
 from ...jobs import Choices, JobImage, Jobs
 from ...jobs.downloads import ALL
 from ..asked import FindImage, FindModel, OnImage, Session, images_of, told_here
-from ..images.answers import ImageAnswer
+from ..images.answers import ImageAnswer, ImagesAnswer
 from .description import JobDescription, JobList, describe_job
 from .events import job_events
 
@@ -102,7 +102,7 @@ def job_routes(
         """Forget a job that does not run, and remove its files."""
         jobs.delete(job_id, session(request))
 
-    @router.post("/{job_id}/image", status_code=201, response_model=ImageAnswer)
+    @router.post("/{job_id}/image", status_code=201, response_model=ImagesAnswer)
     def image(job_id: str, request: Request) -> dict[str, Any]:
         """Open the image that a job ran on, as its user had corrected it; also after a restart.
 
