@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from page_server import NARROW, Server, browser, visit
-from page_steps import cells
+from page_steps import cells, slowed
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.browser
@@ -20,7 +20,10 @@ __all__ = ["browser"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("home")) as server:
+    home = tmp_path_factory.mktemp("home")
+    environ = slowed(home / "slowed")
+    (home / "slowed" / "slow").unlink()
+    with Server(home, environ=environ) as server:
         yield server
 
 
@@ -82,6 +85,8 @@ def test_jobs_are_cancelled_resumed_and_deleted_newest_first(
     browser: Any, server: Server, small: Path, large: Path
 ) -> None:
     with visit(browser, server, "#/run") as page:
+        slow = server.home / "slowed" / "slow"
+        slow.touch()
         first = submit(page, server, large, tile=160)
         second = submit(page, server, small)
         page.evaluate("location.hash = '#/jobs'")
@@ -91,6 +96,7 @@ def test_jobs_are_cancelled_resumed_and_deleted_newest_first(
         assert "Waits until the run before it is done" in page.inner_text(f"[data-job='{second}']")
         page.click(f"[data-job='{first}'] [data-key=act]")
         page.wait_for_selector(f"[data-job='{first}'][data-state=cancelled]")
+        slow.unlink()
         page.wait_for_selector(f"[data-job='{second}'][data-state=done]")
         page.click(f"[data-job='{first}'] [data-key=act]")  # go on
         page.wait_for_selector(f"[data-job='{first}']:is([data-state=running], [data-state=done])")

@@ -63,8 +63,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[Server]:
-    with Server(home, environ=slowed(home / "slowed")) as server:
+    environ = slowed(home / "slowed")
+    (home / "slowed" / "slow").unlink()
+    with Server(home, environ=environ) as server:
         yield server
+
+
+@pytest.fixture
+def slow(home: Path, server: Server) -> Iterator[Path]:
+    """While this file is there, runs take their time."""
+    path = home / "slowed" / "slow"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +200,9 @@ def test_a_preview_shows_what_a_run_would_find_before_the_run(
         assert coloured(page) > 300
 
 
-def test_a_run_is_cancelled_and_gone_on_with(browser: Any, server: Server, large: Path) -> None:
+def test_a_run_is_cancelled_and_gone_on_with(
+    browser: Any, server: Server, large: Path, slow: Path
+) -> None:
     with visit(browser, server, "#/run?model=slow") as page:
         start(page, large)
         page.click("[data-key=cancel]")
@@ -197,12 +210,13 @@ def test_a_run_is_cancelled_and_gone_on_with(browser: Any, server: Server, large
         assert page.locator(DONE).count() == 0
         button = page.locator("[data-key=resume]")
         assert re.fullmatch(r"Go on from tile \d+ of \d+", button.inner_text())
+        slow.unlink()
         button.click()
         page.wait_for_selector(DONE)
 
 
 def test_one_looks_around_and_previews_while_a_run_goes_on(
-    browser: Any, server: Server, large: Path, tmp_path: Path
+    browser: Any, server: Server, large: Path, slow: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.tif"
     tifffile.imwrite(other, cells())
@@ -213,12 +227,13 @@ def test_one_looks_around_and_previews_while_a_run_goes_on(
         assert page.locator("[data-running]").count() == 1
         upload(page, other)  # the run goes on elsewhere
         page.click("[data-key=away]")
+        slow.unlink()
         page.wait_for_selector(".work-facts:has-text('large.tif')")
         page.wait_for_selector(DONE)
 
 
 def test_a_reload_in_the_middle_of_a_run_finds_it_again(
-    browser: Any, server: Server, large: Path
+    browser: Any, server: Server, large: Path, slow: Path
 ) -> None:
     with visit(browser, server, "#/run?model=slow") as page:
         start(page, large)
@@ -226,11 +241,14 @@ def test_a_reload_in_the_middle_of_a_run_finds_it_again(
         page.reload()
         page.wait_for_selector(f"[data-running='{job}'] progress[max]")
         page.wait_for_selector(".work-facts:has-text('large.tif')")
+        slow.unlink()
         page.wait_for_selector(DONE)
         assert page.locator("[data-file]").count() == 1
 
 
-def test_two_tabs_on_one_run_show_the_same(browser: Any, server: Server, large: Path) -> None:
+def test_two_tabs_on_one_run_show_the_same(
+    browser: Any, server: Server, large: Path, slow: Path
+) -> None:
     with visit(browser, server, "#/run?model=slow") as page:
         start(page, large)
         second = page.context.new_page()
@@ -242,6 +260,8 @@ def test_two_tabs_on_one_run_show_the_same(browser: Any, server: Server, large: 
         page.click("[data-key=resume]")
         page.wait_for_selector("[data-running]")
         second.reload()
+        second.wait_for_selector("[data-running]")
+        slow.unlink()
         for tab in (page, second):
             tab.wait_for_selector(DONE)
 
@@ -271,6 +291,7 @@ def test_a_killed_server_loses_no_finished_tile(
         assert int(found[1]) > 3
         page.reload()  # its image went with the server; the job has kept it
         page.wait_for_selector(".work-facts:has-text('large.tif')")
+        (tmp_path / "slowed" / "slow").unlink()
         button.click()
         page.wait_for_selector(DONE)
         path = download(page, "[data-file] a >> nth=0", tmp_path)
@@ -460,6 +481,7 @@ def test_a_model_that_is_removed_while_its_run_waits_is_told(
         page.click("[data-key=run]")
         page.wait_for_selector("[data-running]:has-text('Waits until the run before it is done')")
         shutil.rmtree(zoo.get("tiny").root)
+        (tmp_path / "slowed" / "slow").unlink()
         page.wait_for_selector("[data-ended=failed]")
         assert "tiny" in page.inner_text("[data-ended] .zoo-notice")
         assert page.locator("[data-key=resume]").is_visible()

@@ -8,11 +8,11 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biozoo.errors import MissingDependencyError, UsageError
+from biozoo.errors import BiozooError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from biozoo import Settings
@@ -117,7 +117,9 @@ def serve(
         )
         address = _address(listening, asked)
         threading.Thread(
-            target=_announce, args=(server, address, open_browser), daemon=True
+            target=_announce,
+            args=(server, address, open_browser, app.state.server.catalog.listing),
+            daemon=True,
         ).start()
         # uvicorn ends on Ctrl-C by itself and raises it again when all is closed.
         with contextlib.suppress(KeyboardInterrupt):
@@ -150,8 +152,10 @@ def _address(listening: socket.socket, settings: ServerSettings) -> str:
     return f"http://{host}:{listening.getsockname()[1]}{query}"
 
 
-def _announce(server: object, address: str, open_browser: bool) -> None:
-    """Print the address once the server answers, and open it."""
+def _announce(
+    server: object, address: str, open_browser: bool, first_list: Callable[[], object]
+) -> None:
+    """Print the address once the server answers, open it, and prepare what is asked for first."""
     import time
 
     while not getattr(server, "started", False):
@@ -162,6 +166,8 @@ def _announce(server: object, address: str, open_browser: bool) -> None:
     if open_browser and _has_display():
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)
+    with contextlib.suppress(BiozooError, OSError):  # whoever asks for the list is told
+        first_list()
     _warm_up()
 
 
