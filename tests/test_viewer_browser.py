@@ -265,7 +265,7 @@ def test_opacity_of_a_map_and_the_big_number_of_a_label(visit: Open) -> None:
     assert view.colour(450, 550) == plain
     assert shown != plain
     view.page.get_by_label("Opacity of Probability").fill("100")
-    assert view.page.locator("output", has_text="100 %").count() == 1
+    playwright.expect(view.page.locator("output", has_text="100 %")).to_have_count(1)
     # squares is stretched over the larger image: 450 of 600 is 825 of 1100, 40 of 300 is 120 of 900
     view.page.mouse.move(*view.at(120, 825))
     playwright.expect(view.status).to_contain_text("squares 70000")
