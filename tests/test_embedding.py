@@ -110,7 +110,9 @@ def ticks(processes: list[int]) -> dict[tuple[int, int], int]:
     ],
 )  # fmt: skip
 def test_so_many_threads_compute(tmp_path: Path, backend: str, threads: int) -> None:
-    """Counted are the threads that did at least a seventh of the work."""
+    """Counted are the threads that did a good part of the work: two that share it may share it
+    unevenly, and beside one that does it all another one feeds it.
+    """
     folder = MAKERS[backend](tmp_path / "p", channels=16, out_channels=16, kernel=9)
     channels_last = backend in ("keras", "tensorflow")
     feed = {"raw": noise(1, 160, 160, 16) if channels_last else noise(1, 16, 160, 160)}
@@ -134,7 +136,8 @@ def test_so_many_threads_compute(tmp_path: Path, backend: str, threads: int) -> 
             spent = {key: now[key] - before.get(key, 0) for key in now if key not in busy}
             if sum(spent.values()) >= 40:
                 break
-    working = [n for n in spent.values() if 7 * n >= sum(spent.values())]
+    share = 1 / 3 if threads == 1 else 1 / 7
+    working = [n for n in spent.values() if n >= share * sum(spent.values())]
     assert len(working) == threads
 
 
