@@ -301,6 +301,16 @@ def test_a_faint_channel_is_proven_beside_a_strong_one() -> None:
     assert abs(values[place]) == np.abs(values[:, 1]).max()
 
 
+def test_probabilities_of_almost_nothing_may_be_rounded_as_a_sigmoid_is() -> None:
+    """ONNX Runtime's sigmoid is off by up to 1.4e-7, torch's by a millionth of the value."""
+    chances = np.abs(normal(8, (1, 1, 32, 32))).astype(np.float64) * 1e-6
+    chances[..., :2] = 1e-4
+    assert agree({"o": chances + 1.4e-7}, {"o": chances}, TOLERANCE).ok
+    assert not agree({"o": chances + 5e-7}, {"o": chances}, TOLERANCE).ok
+    differences = chances * np.sign(normal(9, chances.shape))  # no probabilities
+    assert not agree({"o": differences + 1.4e-7}, {"o": differences}, TOLERANCE).ok
+
+
 def test_large_outputs_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     values = normal(7, (2, 3, 9, 9)).astype(np.float64)
     wrong = values.copy()

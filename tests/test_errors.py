@@ -67,6 +67,13 @@ LEAVES: dict[type[BiozooError], tuple[BiozooError, type[Exception], int, int, tu
         422,
         ("cannot be converted to onnx", "dynamo: differs", "Replace"),
     ),
+    errors.NotTrainableError: (
+        errors.NotTrainableError(model="cells", why="its weights are keras_hdf5."),
+        RuntimeError,
+        1,
+        422,
+        ("'cells' cannot be retrained", "keras_hdf5. Live mode", "zoo search"),
+    ),
     errors.NotFoundError: (
         errors.NotFoundError(
             kind="model", got="nuclei-flu", known=["nuclei-fluo", "cells"], hint="zoo list."

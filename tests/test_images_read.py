@@ -26,7 +26,7 @@ from biozoo.errors import (
     UsageError,
 )
 from biozoo_runners.images import Image, find_images, is_image, open_image
-from biozoo_runners.images.units import SYMBOLS, unit_word
+from biozoo_runners.images.units import MICROMETERS, SYMBOLS, unit_word
 
 
 def pixels(*shape: int, dtype: str = "uint16", seed: int = 0) -> NDArray[Any]:
@@ -751,6 +751,9 @@ def test_units_are_those_of_the_spec() -> None:
         assert unit_word(symbol) == unit_word(word) == word
     assert unit_word("pixel") is None
     assert unit_word("") is None
+    assert set(MICROMETERS) < set(get_args(v0_5.SpaceUnit))
+    some = {"meter": 1e6, "centimeter": 1e4, "micrometer": 1, "nanometer": 1e-3, "picometer": 1e-6}
+    assert {word: MICROMETERS[word] for word in some} == some
 
 
 def test_reading_a_tiff_imports_no_heavy_library(tmp_path: Path) -> None:

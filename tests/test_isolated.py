@@ -95,7 +95,7 @@ def pid_of(child: Child) -> int:
     return int(child.run([np.zeros(1)])[0][0])
 
 
-def gone(pid: int, seconds: float = 5) -> bool:
+def gone(pid: int, seconds: float = 30) -> bool:
     """Whether a process ends (or is a zombie that nobody waits for) within some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -138,6 +138,12 @@ def test_gray_is_the_mean_of_an_rgb_image() -> None:
     pixels = fit(model("cyx"), rgb, "gray").inputs[0].read({})
     assert pixels.dtype == np.float32
     np.testing.assert_allclose(pixels[0], np.arange(48).reshape(4, 4, 3).mean(-1))
+    # In a folder of both kinds the gray of an image without colours is the image.
+    plain = image("yx", (4, 4))
+    np.testing.assert_array_equal(
+        fit(model("cyx"), plain, "gray").inputs[0].read({})[0],
+        fit(model("cyx"), plain).inputs[0].read({})[0],
+    )
     with pytest.raises(UsageError, match="no RGB image"):
         fit(model("cyx"), image("cyx", (2, 4, 4)), "gray")
 

@@ -22,6 +22,7 @@ import numpy as np
 from biozoo.errors import AxesError, ImageMismatchError, ImageReadError, UsageError
 
 from .images.atomic import written_beside
+from .images.units import MICROMETERS
 from .prepare import as_image
 
 if TYPE_CHECKING:
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Measurements", "measure", "write_table"]
 
 Value = int | float
-
-#: Micrometres of a unit of length.
-_MICROMETERS = {
-    "meter": 1e6, "decimeter": 1e5, "centimeter": 1e4, "millimeter": 1e3, "micrometer": 1.0,
-    "nanometer": 1e-3, "angstrom": 1e-4, "picometer": 1e-6, "inch": 25400.0,
-}  # fmt: skip
 
 #: What regionprops calls a length in a plane -> what a column is called.
 _LENGTHS = {
@@ -278,7 +273,7 @@ def _check_fit(labels: Image, image: Image) -> None:
 
 def _pixel_size(image: Image, axes: Sequence[str]) -> tuple[float, ...] | None:
     """Micrometres along each axis, None where one is not known."""
-    factors = [_MICROMETERS.get(image.unit.get(a, "")) for a in axes]
+    factors = [MICROMETERS.get(image.unit.get(a, "")) for a in axes]
     if any(f is None or a not in image.pixel_size for f, a in zip(factors, axes, strict=True)):
         return None
     return tuple(image.pixel_size[a] * (f or 0) for f, a in zip(factors, axes, strict=True))

@@ -247,7 +247,7 @@ def _choose(
                 f"({', '.join(tensor.axis('channel').channels)}), {_who(image)} has no channel "
                 "axis. If one of its axes is the channel, name the axes, for example --axes cyx."
             )
-        if channel is not None and str(channel) not in ("0", image.channel):
+        if channel is not None and str(channel) not in ("0", "gray", image.channel):
             raise AxesError(
                 f"{_who(image)} has no channel axis, so channel {channel!r} cannot be chosen. "
                 "Leave --channel out."

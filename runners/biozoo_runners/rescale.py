@@ -28,6 +28,7 @@ from biozoo.axes import LETTERS, SPACE
 from biozoo.errors import UsageError
 
 from .images.base import Image, Index
+from .images.units import MICROMETERS
 from .prepare import FittedInput, Fitting, replace_not_finite
 from .sizes import ModelGeometry
 
@@ -44,11 +45,6 @@ Scale = float | str | Mapping[str, float]
 PLANE = ("y", "x")
 
 SMALLEST, LARGEST = 1 / 32, 32.0
-
-_METRES = {
-    "meter": 1.0, "decimeter": 1e-1, "centimeter": 1e-2, "millimeter": 1e-3, "micrometer": 1e-6,
-    "nanometer": 1e-9, "angstrom": 1e-10, "picometer": 1e-12, "inch": 0.0254,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,8 +281,9 @@ def _auto(fitted: FittedInput) -> dict[str, float]:
                 missing.setdefault(what, []).append(a.id)
         elif unit == a.unit:
             factors[a.id] = _factor(have / a.scale, "")
-        elif unit in _METRES and a.unit in _METRES:
-            factors[a.id] = _factor(have * _METRES[unit] / (a.scale * _METRES[a.unit]), "")
+        elif unit in MICROMETERS and a.unit in MICROMETERS:
+            have_um, own_um = have * MICROMETERS[unit], a.scale * MICROMETERS[a.unit]
+            factors[a.id] = _factor(have_um / own_um, "")
         else:
             what = f"a way from {unit} (the image's unit) to {a.unit} (the model's)"
             missing.setdefault(what, []).append(a.id)

@@ -24,6 +24,7 @@ would catch anyway.
     |- DeviceError (RuntimeError)               the asked device is not what would be used
     |- BackendError (RuntimeError)              the framework failed while loading or running
     |- ConversionError (RuntimeError)           no way to convert weights gave equal results
+    |- NotTrainableError (RuntimeError)         weights that cannot be trained on
     |- OutOfMemoryError (MemoryError)           a tile or an image does not fit in memory
     |- UntrustedCodeError (PermissionError)     the package would run its author's code
     '- Cancelled                                stopped on request
@@ -94,7 +95,7 @@ class ImageMismatchError(UsageError):
 
 
 class IncompleteError(UsageError):
-    """Facts that only the author of a model knows are missing or cannot be used: all at once."""
+    """Facts or files that only the user can give are missing or cannot be used: all at once."""
 
     def __init__(self, *, what: str, faults: Mapping[str, str], hint: str = ""):
         listed = "".join(f"\n  {name}: {fault}" for name, fault in faults.items())
@@ -271,6 +272,21 @@ class ConversionError(BiozooError, RuntimeError):
         todo = f"\n{hint}" if hint else ""
         super().__init__(f"{what} cannot be converted to {target} with proof:{listed}{todo}")
         self.target, self.tried = target, dict(tried)
+
+
+class NotTrainableError(BiozooError, RuntimeError):
+    """A package whose weights cannot be trained here; says why, and what else can be done."""
+
+    exit_code = 1
+    http_status = 422
+
+    def __init__(self, *, model: str, why: str, hint: str = ""):
+        todo = hint or (
+            "Live mode (the page's step Correct) can refit its last layer where it has ONNX "
+            "weights; or start from another model: zoo search."
+        )
+        super().__init__(f"Model '{model}' cannot be retrained: {why.rstrip('.')}. {todo}")
+        self.model, self.why = model, why
 
 
 class OutOfMemoryError(BiozooError, MemoryError):

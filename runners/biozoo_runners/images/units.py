@@ -20,6 +20,17 @@ SYMBOLS = {
     "minute": "min", "hour": "h", "day": "d",
 }  # fmt: skip
 
+_PREFIXES = {
+    "yotta": 24, "zetta": 21, "exa": 18, "peta": 15, "tera": 12, "giga": 9, "mega": 6, "kilo": 3,
+    "hecto": 2, "": 0, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "pico": -12,
+    "femto": -15, "atto": -18, "zepto": -21, "yocto": -24,
+}  # fmt: skip
+
+#: Micrometres of each unit of length that pixels may be given in.
+MICROMETERS = {f"{prefix}meter": float(f"1e{n + 6}") for prefix, n in _PREFIXES.items()} | {
+    "angstrom": 1e-4, "inch": 25400.0, "foot": 304800.0, "yard": 914400.0,
+}  # fmt: skip
+
 # Spellings met in ImageJ metadata, beside the words and the symbols themselves. Symbols are
 # compared with their case kept: "Mm" is not "mm".
 _SPELLINGS = {symbol: word for word, symbol in SYMBOLS.items()} | {
