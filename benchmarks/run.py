@@ -18,8 +18,11 @@ from pathlib import Path
 import numpy as np
 from backends import all_backends
 from bench import Bench
+from live import live_mode
 from measure import command, compare, median_seconds
 from page import the_page
+from retraining import the_verdict
+from training_step import training_step
 
 BIN = Path(sys.executable).parent
 
@@ -41,6 +44,9 @@ def main() -> int:
         tiled_runs(bench, args.model, args.size, args.tile, args.runs)
         all_backends(bench, Path(folder), args.runs)
         the_page(bench, Path(folder), args.model, args.runs)
+        live_mode(bench, args.runs)
+        training_step(bench)
+        the_verdict(bench, Path(folder))
     return 1 if bench.failed else 0
 
 

@@ -17,6 +17,14 @@ from loopback import Loopback
 # Before anything imports bioimageio.spec: it reads the variable once, when it is imported.
 os.environ.setdefault("BIOIMAGEIO_CACHE_PATH", str(Path(".pytest_cache", "spec").absolute()))
 
+# Two processes share the cores. Where each has threads for all of them, these wait for one another
+# by computing. Tests of threads ask for their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Importing makes objects that stay: looking through them again and again took a third of the
+# collection. It is enabled when all is collected.
+gc.disable()
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -41,6 +49,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -415,6 +415,25 @@ def test_the_image_of_a_job_is_opened_again_also_after_a_restart(tmp_path: Path)
         assert TestClient(second.app, base_url=BASE).post(url).status_code == 404
 
 
+def test_what_a_run_made_is_told_from_what_a_user_opened(
+    client: TestClient, tmp_path: Path
+) -> None:
+    """However it is corrected: a page offers only the latter to run on."""
+    add(tmp_path)
+    image = uploaded(client, NOISE, axes="zyx")
+    sample = client.post("/api/images/samples", json={"kind": "nuclei"}).json()
+    job = run(client, "tiny", image["id"])
+    opening = f"{job['files'][0]['url']}/image"
+    made = client.post(opening).json()
+    for said in ({"axes": "tyx"}, {"pixel_size": {"y": 0.5, "x": 0.5}}):
+        corrected = client.post(f"/api/images/{made['id']}/axes", json=said).json()
+        assert (corrected["id"], corrected["result"]) == (made["id"], True)
+    assert client.post(opening).json()["id"] == made["id"]
+    assert client.post(f"/api/jobs/{job['id']}/image").json()["result"] is False
+    told = {one["id"]: one["result"] for one in client.get("/api/images").json()}
+    assert told == {image["id"]: False, sample["id"]: False, made["id"]: True}
+
+
 def test_an_image_that_has_gone_is_told_and_its_result_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

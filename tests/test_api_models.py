@@ -35,6 +35,7 @@ from fastapi.testclient import TestClient
 from biozoo_ui.api import ServerSettings, create_app
 from biozoo_ui.api.models import badges
 from biozoo_ui.api.models.badges import badge_unseen
+from biozoo_ui.api.models.entries import ModelEntry
 from biozoo_ui.api.models.words import MODALITIES, STRUCTURES, modalities, structures
 
 HOSTILE = "${window.pwned = 1} {{value}} <img src=x onerror=alert(1)>"
@@ -83,7 +84,7 @@ def publish(loopback: Loopback, *folders: Path) -> None:
 
 def models(client: TestClient) -> dict[str, Any]:
     """The listed models by id, once the collection is known."""
-    for _ in range(200):
+    for _ in range(1200):
         told = client.get("/api/models").json()
         if told["collection"]["state"] != "loading":
             return {m["id"]: m for m in told["models"]}
@@ -91,13 +92,13 @@ def models(client: TestClient) -> dict[str, Any]:
     raise AssertionError("the collection is looked for without end")
 
 
-def added(client: TestClient, model: str, timeout: float = 20) -> dict[str, Any]:
+def added(client: TestClient, model: str, timeout: float = 60) -> dict[str, Any]:
     """Add a model and wait until that has ended."""
     addition = client.post(f"/api/models/{model}/add").json()
     return ended(client, addition["id"], timeout)
 
 
-def ended(client: TestClient, addition: str, timeout: float = 20) -> dict[str, Any]:
+def ended(client: TestClient, addition: str, timeout: float = 60) -> dict[str, Any]:
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         told: dict[str, Any] = client.get(f"/api/additions/{addition}").json()
@@ -173,19 +174,25 @@ def test_who_has_the_list_is_told_so_until_it_changes(
     assert client.get("/api/models").headers["etag"] == first.headers["etag"]
 
 
-def test_a_thousand_models_are_listed_at_once(serve: Serve) -> None:
+def test_a_thousand_models_are_listed_at_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the cached index: made once, then sent as it is; compressed to a tenth."""
+    really, made = ModelEntry.to_dict, Counter[str]()
+
+    def to_dict(self: ModelEntry) -> dict[str, Any]:
+        made[self.id] += 1
+        return really(self)
+
     settings = _thousand(Settings.from_env())
     client = serve(settings)
     assert len(models(client)) == 1003
-    took = []
+    monkeypatch.setattr(ModelEntry, "to_dict", to_dict)
     for _ in range(5):
-        start = time.perf_counter()
         answer = client.get("/api/models")
-        took.append(time.perf_counter() - start)
     assert answer.headers["content-encoding"] == "gzip"
     assert int(answer.headers["content-length"]) * 8 < len(answer.content)
-    assert sorted(took)[2] < 0.1, took
+    assert not made
 
 
 def _thousand(settings: Settings) -> Settings:
@@ -525,7 +532,7 @@ def test_two_who_add_one_model_share_one_download(
     models(client)
     first = client.post("/api/models/kind-blur/add")
     assert first.status_code == 202
-    assert stalled.reached.wait(10)
+    assert stalled.reached.wait(60)
     second = client.post("/api/models/kind-blur/add").json()
     assert second["id"] == first.json()["id"]
     running = client.get("/api/models/kind-blur").json()["addition"]
@@ -544,7 +551,7 @@ def test_cancel_stops_it_and_leaves_nothing(
     client = serve()
     models(client)
     addition = client.post("/api/models/kind-blur/add").json()["id"]
-    assert stalled.reached.wait(10)
+    assert stalled.reached.wait(60)
     told = client.post(f"/api/additions/{addition}/cancel").json()
     assert (told["stopping"], told["words"]) == (True, "Stopping.")
     stalled.release.set()

@@ -101,6 +101,14 @@ def test_nuclei_in_the_visible_part_lie_where_they_are(client: TestClient) -> No
     assert told["report"].startswith("nuclei-fluo ")
 
 
+def test_a_preview_is_told_from_what_a_user_opened(client: TestClient) -> None:
+    image = uploaded(client, NOISE[0])
+    [layer] = ask(client, "tiny", image["id"], view())["layers"]
+    assert (image["result"], layer["image"]["result"]) == (False, True)
+    told = {one["id"]: one["result"] for one in client.get("/api/images").json()}
+    assert (told[image["id"]], told[layer["image"]["id"]]) == (False, True)
+
+
 def test_the_whole_image_is_no_part_and_needs_no_note(client: TestClient) -> None:
     image = uploaded(client, NOISE[0])["id"]
     told = ask(client, "tiny", image, view((-10, 900), (-5, 900)))
@@ -208,19 +216,6 @@ def test_a_full_disk_is_told_and_the_next_preview_works(
     assert client.post("/api/previews", json=asked).status_code == 200
 
 
-def test_a_model_that_was_removed_or_replaced_meanwhile(client: TestClient, home: Path) -> None:
-    image = uploaded(client, NOISE[0])["id"]
-    zoo = Zoo(settings_of(home))
-    zoo.add(make_package(home / "brief", id="brief", validate=False))
-    assert ask(client, "brief", image, view())["load_seconds"] > 0
-    assert ask(client, "brief", image, view())["load_seconds"] == 0
-    zoo.add(make_package(home / "new", id="brief", kernel=5, validate=False), replace=True)
-    assert ask(client, "brief", image, view())["load_seconds"] > 0  # the old one is not used
-    zoo.remove("brief")
-    asked = {"model": "brief", "image": image, "view": view()}
-    assert client.post("/api/previews", json=asked).status_code == 404
-
-
 # ------------------------------------------------------------------------------ beside a job, order
 
 
@@ -255,6 +250,23 @@ def hold(client: TestClient) -> Iterator[Hold]:
     yield hold
     hold.go.set()
     models._load = before
+
+
+def test_a_model_that_was_removed_or_replaced_meanwhile(
+    client: TestClient, home: Path, hold: Hold
+) -> None:
+    image = uploaded(client, NOISE[0])["id"]
+    zoo = Zoo(settings_of(home))
+    zoo.add(make_package(home / "brief", id="brief", validate=False))
+    for _ in range(2):
+        ask(client, "brief", image, view())
+    assert hold.loaded == ["brief"]  # once for both
+    zoo.add(make_package(home / "new", id="brief", kernel=5, validate=False), replace=True)
+    ask(client, "brief", image, view())
+    assert hold.loaded == ["brief", "brief"]  # the old one is not used
+    zoo.remove("brief")
+    asked = {"model": "brief", "image": image, "view": view()}
+    assert client.post("/api/previews", json=asked).status_code == 404
 
 
 def test_a_preview_does_not_wait_for_a_running_job(

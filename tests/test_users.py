@@ -609,7 +609,7 @@ def address(zoo: Settings, people: Path) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
     listening.close()
 
 

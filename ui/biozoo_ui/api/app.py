@@ -14,10 +14,14 @@ from starlette.exceptions import HTTPException
 from biozoo import Zoo
 from biozoo.errors import BiozooError
 
+from ..annotations import Annotations
 from ..jobs import Jobs
 from ..jobs.previews import Previews
+from ..live import LiveSessions
+from ..trainings import Trainings
 from ..web.login import login_routes
 from ..web.viewing import mount_viewer
+from .annotations import annotation_routes
 from .answers import ERRORS, describe_errors
 from .guard import Guard
 from .images import ImageStore, Session
@@ -52,9 +56,10 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
     working = WorkingFolder(settings.zoo.cache)
     folder = working.path
     catalog = Catalog(settings.zoo)
+    zoo = Zoo(settings.zoo)
     jobs = Jobs(
         settings.zoo.home / "jobs",
-        find=Zoo(settings.zoo).get,
+        find=zoo.get,
         loaded=settings.loaded_models,
         kept=settings.kept_jobs,
     )
@@ -68,8 +73,16 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
             idle_seconds=settings.keep_hours * 3600,
             most_kept=settings.max_kept or 4 * settings.max_upload,
         ),
+        annotations=Annotations(settings.zoo.home / "annotations"),
         jobs=jobs,
         previews=Previews(jobs.models),
+        live=LiveSessions(),
+        trainings=Trainings(
+            settings.zoo.home / "trainings",
+            settings=settings.zoo,
+            install=zoo.add,
+            remove=zoo.remove,
+        ),
         folder=folder,
     )
 
@@ -78,7 +91,9 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
         try:
             yield
         finally:
+            state.live.close()
             state.previews.close()
+            state.trainings.close()
             state.jobs.close()
             state.additions.close()
             state.catalog.close()
@@ -105,6 +120,12 @@ def create_app(settings: ServerSettings, *, pages: bool = True) -> FastAPI:
     if logins is not None:
         app.include_router(login_routes(logins))
     app.include_router(image_routes(state.images, max_upload=settings.max_upload))
+    passing = (folder, settings.zoo.home / "jobs")
+    app.include_router(
+        annotation_routes(
+            state.annotations, state.images, passing=passing, max_upload=settings.max_upload
+        )
+    )
     for router in work_routes(state):
         app.include_router(router)
     app.include_router(model_routes(catalog, state.additions, settings=settings.zoo))

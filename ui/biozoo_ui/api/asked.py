@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from biozoo.errors import BiozooError
 
@@ -43,7 +43,7 @@ class OnImage(BaseModel):
     model: str = Field(max_length=1024)
     image: str | dict[str, str]
     channel: OneChannel | dict[str, OneChannel] | None = None
-    scale: float | str | dict[str, float] | None = None
+    scale: FiniteFloat | str | dict[str, FiniteFloat] | None = None
 
 
 def images_of(asked: OnImage, find_image: FindImage, session: str) -> dict[str, JobImage]:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from biozoo.errors import AxesError, BiozooError, ChannelChoiceError
+from biozoo_runners.images.units import SYMBOLS
 
 from ..jobs import JobImage
 from ..jobs.images import open_images
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     Images = Image | Mapping[str, Image]
 
 COUNTED = {"time": "time points", "z": "planes", "channel": "channels"}
-UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}
+UNITS = {word: SYMBOLS[word] for word in ("micrometer", "nanometer", "millimeter")}
+"""Those that are known by their symbols; others are written out."""
+
 FACTORS = {
     0.5: "half the size",
     0.71: "0.71 of the size",

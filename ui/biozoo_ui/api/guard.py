@@ -19,11 +19,11 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import HTTPException
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -39,8 +39,10 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/login", "/logout")
 """What anybody may ask for where there are users."""
 
-UPLOADS = "/api/images/uploads"
-MOST_BODY = 4 * 2**20  # bytes
+STREAMED = re.compile(r"/api/images/uploads|/api/annotations/\w+/files")
+"""Routes that write a body to disk as it comes, and count it themselves."""
+
+MOST_BODY = 4 * 2**20  # bytes of all others
 
 USER = "biozoo_user"
 """Key of the signed-in user's name in a request's state."""
@@ -90,7 +92,7 @@ class Guard:
                 headers["referrer-policy"] = "same-origin"
             await send(message)
 
-        if get_route_path(scope) != UPLOADS:
+        if not STREAMED.fullmatch(path_of(scope)):
             receive = _counted(receive)
         await self.app(scope, receive, with_policy)
 
@@ -99,7 +101,8 @@ class Guard:
         if request.method not in SAFE_METHODS and not _same_origin(headers):
             return _refuse(403, "This request comes from the page of another server.")
         said = headers.get("content-length", "")
-        if said.isdecimal() and int(said) > MOST_BODY and get_route_path(request.scope) != UPLOADS:
+        whole = not STREAMED.fullmatch(path_of(request.scope))
+        if whole and said.isdecimal() and int(said) > MOST_BODY:
             return _refuse(413, _TOO_LARGE)
         if self.logins is not None:
             return await self._check_user(request, self.logins)
@@ -110,7 +113,7 @@ class Guard:
         return self._check_token(request)
 
     async def _check_user(self, request: Request, logins: Logins) -> Response | None:
-        if get_route_path(request.scope) in OPEN_PATHS or self._bears_token(request):
+        if path_of(request.scope) in OPEN_PATHS or self._bears_token(request):
             return None
         user = logins.user(cookie_of(request.headers, LOGIN_COOKIE))
         given = _basic(request.headers) if user is None else None
@@ -197,6 +200,13 @@ def set_cookie(
     )
 
 
+def path_of(scope: Scope) -> str:
+    """The path that is asked for, below the one that the application is mounted at."""
+    path, base = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    inside = base and (path == base or path.startswith(f"{base}/"))
+    return path.removeprefix(base) if inside else path
+
+
 def base_of(request: HTTPConnection) -> str:
     """The path that the application is mounted at, "" at the top."""
     return str(request.scope.get("root_path", "")).rstrip("/")
@@ -222,7 +232,7 @@ def _refuse(status: int, why: str, *, challenge: bool = False) -> JSONResponse:
 
 def _to_login(request: Request) -> Response:
     """The way to the login page for who wants to see a page, a sentence for all else."""
-    path, headers = get_route_path(request.scope), request.headers
+    path, headers = path_of(request.scope), request.headers
     is_page = request.method in ("GET", "HEAD") and "text/html" in headers.get("accept", "")
     if is_page and not path.startswith(("/api/", "/gradio_api/")):
         base, query = base_of(request), request.url.query

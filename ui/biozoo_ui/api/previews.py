@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import shutil
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from starlette.concurrency import run_in_threadpool
 
 from biozoo.errors import BiozooError, NotFoundError
 from biozoo.files import writing
 
 from ..jobs import Choices, JobImages
+from ..jobs.model import Kind
 from ..jobs.overlay import in_order
 from ..jobs.previews import Preview, Previews, View
 from ..jobs.results import label_of
 from .asked import FindImage, FindModel, OnImage, Session, images_of, page_words, told_here
+from .images.answers import ImageAnswer
 from .images.errors import told_as
+from .layers import LayerAnswer
+from .waiting import granted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,18 +36,14 @@ if TYPE_CHECKING:
 KEPT = 12
 """Previews of one session whose results stay."""
 
-_LOOK = 0.25  # seconds between looks whether anyone still waits for an answer
-
-Kind = Literal["image", "probability", "labels"]
-
 
 class SeenPart(BaseModel):
     """What is seen of an image: pixels along y and x, the positions along z and time."""
 
     model_config = ConfigDict(extra="forbid")
 
-    y: tuple[float, float]
-    x: tuple[float, float]
+    y: tuple[FiniteFloat, FiniteFloat]
+    x: tuple[FiniteFloat, FiniteFloat]
     z: int | None = None
     time: int | None = None
 
@@ -56,18 +55,10 @@ class NewPreview(OnImage):
     min_size: Annotated[int, Field(ge=0)] | None = None
 
 
-class PreviewLayer(BaseModel):
-    """A result: `image` is its description; where it lies, in pixels of the previewed image.
+class PreviewLayer(LayerAnswer):
+    """A result over the previewed image; `image` is its description."""
 
-    `at`: where it begins, by axis; it is everywhere along an axis that is not named. `scale`: how
-    many pixels of the image one of its own covers, None where they are the same.
-    """
-
-    image: dict[str, Any]
-    kind: Kind
-    name: str
-    at: dict[str, float]
-    scale: dict[str, float] | None
+    image: ImageAnswer
 
 
 class PreviewAnswer(BaseModel):
@@ -107,17 +98,10 @@ def preview_routes(
         choices = Choices(channel=asked.channel, scale=asked.scale, min_size=asked.min_size)
         view = View(**asked.view.model_dump())
         wish = previews.ask(package, images, view, choices, owner=owner)
-        waiting = asyncio.wrap_future(wish.answer)
         try:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=_LOOK)
-                if not waiting.done() and await request.is_disconnected():
-                    wish.give_up()
-            found = waiting.result()
+            found = await granted(wish, request)
         except BiozooError as exc:
             raise told_here(exc, images) from exc
-        finally:
-            wish.give_up()  # where this was stopped from outside; else nothing is left to stop
         return await run_in_threadpool(_answer, shelf, owner, found, images)
 
     return router
@@ -153,8 +137,7 @@ def _layers(found: Preview) -> Iterator[tuple[xr.DataArray, str, Kind, dict[str,
     for tensor in in_order(found.result):
         data, lies = found.result[tensor], found.overlays[tensor]
         if {"y", "x"} <= set(map(str, data.dims)):
-            kind: Kind = lies.kind  # type: ignore[assignment]
-            yield data, label_of(tensor), kind, {"at": lies.at, "scale": lies.scale}
+            yield data, label_of(tensor), lies.kind, {"at": lies.at, "scale": lies.scale}
 
 
 class Shelf:
@@ -181,12 +164,12 @@ class Shelf:
                 image = self._keep(session, data, name, kind)
                 made.append(PreviewLayer(image=image, kind=kind, name=name, **place))
         except BaseException:
-            self._remove(session, [layer.image["id"] for layer in made])
+            self._remove(session, [layer.image.id for layer in made])
             raise
         with self._lock:
             mine = self._of.setdefault(session, deque())
             self._of.move_to_end(session)
-            mine.append([layer.image["id"] for layer in made])
+            mine.append([layer.image.id for layer in made])
             gone = [mine.popleft() for _ in range(len(mine) - self._kept)]
             while len(self._of) > 1000:  # of sessions that are long over: their images are too
                 self._of.popitem(last=False)
@@ -194,7 +177,7 @@ class Shelf:
             self._remove(session, ids)
         return made
 
-    def _keep(self, session: str, data: xr.DataArray, name: str, kind: Kind) -> dict[str, Any]:
+    def _keep(self, session: str, data: xr.DataArray, name: str, kind: Kind) -> ImageAnswer:
         from biozoo_runners import write_image
 
         with writing(self._images.folder):
@@ -207,9 +190,14 @@ class Shelf:
                 told_as(exc, folder / file, "the preview")
             raise
         kept = self._images.add(
-            session, path, name=name, kind="labels" if kind == "labels" else "image", owned=folder
+            session,
+            path,
+            name=name,
+            kind="labels" if kind == "labels" else "image",
+            owned=folder,
+            result=True,
         )
-        return kept.description.to_dict()
+        return ImageAnswer(**kept.description.to_dict())
 
     def _remove(self, session: str, ids: list[str]) -> None:
         for image_id in ids:

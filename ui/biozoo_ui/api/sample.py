@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from biozoo.errors import NotFoundError
 from biozoo.files import writing
 
 from .asked import FindModel, Session
@@ -101,11 +103,36 @@ def sample_image(package: ModelPackage, folder: Path) -> SampleImage:
     """
     name = package.id.rpartition("/")[2]
     folder = folder / f"{name}-{package.version or 0}"
-    with _WRITING, writing(folder):  # two that ask at once get one file
-        folder.mkdir(parents=True, exist_ok=True)
-        if package.origin == "built-in" and package.id in SIMULATED:
-            return _simulated(package, *SIMULATED[package.id], folder)
+    if package.origin == "built-in" and package.id in SIMULATED:
+        kind, _ = SIMULATED[package.id]
+        path = simulated_file(kind, folder)
+        tensor = package.summary.inputs[0].id
+        return SampleImage({tensor: path}, f"zoo sample {kind} -o {path.name}", ABOUT[kind])
+    with _writing_once(folder):
         return _tested(package, name, folder)
+
+
+def simulated_file(kind: str, folder: Path) -> Path:
+    """A simulated image, written into `folder` when first asked for.
+
+    Raises
+    ------
+    NotFoundError
+        There is none of this kind.
+    StorageError
+        It cannot be written.
+    """
+    names = dict(SIMULATED.values())
+    if kind not in names:
+        raise NotFoundError(kind="sample", got=kind, known=names)
+    path = folder / names[kind]
+    with _writing_once(folder):
+        if not path.exists():
+            from biozoo.samples import simulate
+            from biozoo_runners import write_image
+
+            write_image(path, simulate(kind).to_xarray()[0])
+    return path
 
 
 def sample_command(path: Path, folder: Path) -> str:
@@ -116,15 +143,12 @@ def sample_command(path: Path, folder: Path) -> str:
     return ""
 
 
-def _simulated(package: ModelPackage, kind: str, name: str, folder: Path) -> SampleImage:
-    path = folder / name
-    if not path.exists():
-        from biozoo.samples import simulate
-        from biozoo_runners import write_image
-
-        write_image(path, simulate(kind).to_xarray()[0])
-    tensor = package.summary.inputs[0].id
-    return SampleImage({tensor: path}, f"zoo sample {kind} -o {path.name}", ABOUT[kind])
+@contextmanager
+def _writing_once(folder: Path) -> Iterator[None]:
+    """The folder is there; two that ask at once get one file."""
+    with _WRITING, writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def _tested(package: ModelPackage, name: str, folder: Path) -> SampleImage:

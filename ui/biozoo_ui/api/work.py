@@ -1,4 +1,5 @@
-"""What a server does with a model on an image: checks, samples, previews and jobs, as routes.
+"""What a server does with a model on an image: checks, samples, previews, jobs, live mode and
+trainings, as routes.
 
 Here these meet the server's opened images and its models; they do not know each other otherwise.
 """
@@ -15,8 +16,12 @@ from ..jobs import JobImage
 from .checks import check_routes
 from .images import session_of
 from .jobs import job_routes
+from .learning import Learning
+from .live import live_routes
 from .previews import Shelf, preview_routes
 from .sample import sample_command, sample_routes
+from .trainings import training_routes
+from .worklist import work_list_routes
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -46,6 +51,28 @@ def work_routes(state: ServerState) -> Iterator[APIRouter]:
         open_file=work.open_result,
         open_image=work.open_again,
     )
+    learning = Learning(state)
+    yield live_routes(
+        state.live,
+        session=session_of,
+        find_image=work.image,
+        find_model=work.model,
+        read_painted=learning.painted,
+        install=learning.install,
+        facts_of=learning.facts,
+    )
+    yield training_routes(
+        state.trainings,
+        session=session_of,
+        find_image=work.image,
+        find_model=work.model,
+        find_annotation=learning.annotation,
+        allowed_folder=state.images.allowed_path,
+        call=learning.call,
+        open_file=work.open_result,
+        forget=state.images.remove,
+    )
+    yield work_list_routes(state.jobs, state.trainings, session=session_of)
 
 
 class _Work:
@@ -86,9 +113,10 @@ class _Work:
     ) -> dict[str, Any]:
         """A file of a result; the image of before, where it is open already."""
         for known in self._images.of(session):
-            if (known.path, known.kind) == (path, kind):
+            if (known.path, known.kind, known.description.result) == (path, kind, True):
                 return known.description.to_dict()
-        return self._images.add(session, path, name=name, kind=kind).description.to_dict()
+        opened = self._images.add(session, path, name=name, kind=kind, result=True)
+        return opened.description.to_dict()
 
     def open_again(self, session: str, image: JobImage) -> dict[str, Any]:
         """A job's own image, as its user had corrected it; the one of before where it is open."""

@@ -15,6 +15,7 @@ from . import (
     pack_verbs,
     page_verbs,
     run_verbs,
+    train_verbs,
     trust_verbs,
     user_verbs,
     zoo_verbs,
@@ -64,5 +65,6 @@ card_verbs.register(app)
 pack_verbs.register(app)
 convert_verbs.register(app)
 certify_verbs.register(app)
+train_verbs.register(app)
 page_verbs.register(app)
 user_verbs.register(app)

@@ -38,10 +38,7 @@ def keep_images(images: JobImages, folder: Path) -> dict[str, JobImage]:
         if not image.keep:
             continue
         path = folder / str(number) / image.path.name
-        if not image.path.exists():
-            raise MissingFileError(
-                what="The image", path=image.name, hint="Its file was removed; open it again."
-            )
+        _check_there(image)
         with writing(folder):
             path.parent.mkdir(parents=True)
             if image.path.is_dir():
@@ -66,6 +63,7 @@ def open_images(images: JobImages, region: Region | None = None) -> Image | dict
 
     opened = {}
     for tensor, image in images.items():
+        _check_there(image)
         one = open_image(
             image.path, axes=image.axes, scene=image.scene, pixel_size=image.pixel_size
         )
@@ -114,6 +112,14 @@ def cut_region(image: Image, region: Region) -> Image:
         reader=read,
         notes=(*image.notes, f"only the region {told} was run"),
     )
+
+
+def _check_there(image: JobImage) -> None:
+    """Told by the name that its user knows: where a server keeps it is nobody's business."""
+    if not image.path.exists():
+        raise MissingFileError(
+            what="The image", path=image.name, hint="Its file was removed; open it again."
+        )
 
 
 def _link(source: str | Path, target: str | Path) -> str:

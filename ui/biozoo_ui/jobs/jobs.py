@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from biozoo.closing import Closing
 from biozoo.errors import MissingFileError, NotFoundError, StorageError
-from biozoo.files import writing
 
 from .downloads import Downloads
 from .images import keep_images
@@ -28,6 +27,7 @@ from .model import ACTIVE, RESUMABLE, Choices, Job, JobImage, JobImages, JobStat
 from .results import Writer, write_files
 from .servers import Server
 from .store import JobStore
+from .trash import clean_trash, throw_away
 from .worker import Find, Live, Worker
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 1.0
 """How often progress is written."""
-
-_TRASH = ".trash-"
 
 
 class Jobs(Closing):
@@ -98,8 +96,7 @@ class Jobs(Closing):
             folder, find=find, models=self.models, write=write, on_change=self._changed
         )
         self._catch_up()
-        for trash in folder.glob(f"{_TRASH}*"):  # a server was killed while it removed them
-            shutil.rmtree(trash, ignore_errors=True)
+        clean_trash(folder)
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
         """A job as it is now; None as owner sees all.
@@ -330,12 +327,9 @@ class Jobs(Closing):
                 self._remove(job.id)
 
     def _remove(self, job_id: str) -> None:
-        folder, trash = self._folder / job_id, self._folder / f"{_TRASH}{job_id}"
         with self._lock:
             if job_id in self._live:
                 raise JobStateError(f"Job {job_id} was resumed. Cancel it first, then delete it.")
             self._ledger.write()
             self._store.remove(job_id)
-            with writing(folder), contextlib.suppress(FileNotFoundError):
-                folder.rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)
+        throw_away(self._folder / job_id)  # resume finds it no more

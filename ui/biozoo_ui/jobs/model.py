@@ -12,6 +12,9 @@ from biozoo.errors import StorageError, UsageError
 
 State = Literal["waiting", "running", "done", "failed", "cancelled", "interrupted"]
 
+Kind = Literal["image", "probability", "labels"]
+"""What a result is shown as."""
+
 ACTIVE: tuple[State, ...] = ("waiting", "running")
 RESUMABLE: tuple[State, ...] = ("failed", "cancelled", "interrupted")
 
@@ -144,7 +147,7 @@ class JobFile:
     name: str
     label: str
     size: int
-    kind: str = "image"
+    kind: Kind = "image"
     at: Mapping[str, float] = field(default_factory=lambda: {"y": 0, "x": 0})
     scale: Mapping[str, float] | None = None
     volume: bool = False

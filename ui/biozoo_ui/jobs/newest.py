@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from biozoo.closing import Closing
 from biozoo.errors import Cancelled
@@ -61,8 +61,8 @@ class NewestFirst(Closing):
     def __init__(self, name: str) -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._waiting: list[Wish[object]] = []
-        self._current: Wish[object] | None = None
+        self._waiting: list[Wish[Any]] = []
+        self._current: Wish[Any] | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -82,7 +82,7 @@ class NewestFirst(Closing):
             self._waiting = [w for w in self._waiting if w.owner != owner]
             if self._current is not None and self._current.owner == owner:
                 older.append(self._current)
-            self._waiting.append(wish)  # type: ignore[arg-type]  # what comes of it is its own
+            self._waiting.append(wish)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
@@ -113,3 +113,4 @@ class NewestFirst(Closing):
                     self._changed.wait()
                 self._current = wish = self._waiting.pop()
             wish.run()
+            del wish  # and what came of it, which may be large: the next one may be hours away

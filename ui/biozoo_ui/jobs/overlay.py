@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .model import Kind
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -34,7 +36,7 @@ class Overlay:
         by itself.
     """
 
-    kind: str
+    kind: Kind
     at: dict[str, float]
     scale: dict[str, float] | None
     volume: bool = False
@@ -66,7 +68,7 @@ def in_order(result: Result) -> list[str]:
     return sorted(result, key=lambda t: (t not in labelled, t != "labels", t))
 
 
-def _kind(runner: Runner, result: Result, name: str) -> str:
+def _kind(runner: Runner, result: Result, name: str) -> Kind:
     data = result[name].values
     if name in result.label_images:
         return "labels"

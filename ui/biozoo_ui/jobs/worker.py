@@ -1,7 +1,7 @@
-"""The one thread that runs jobs, one after the other, and what it knows of those not ended.
+"""Runs jobs, one after the other, and what is known of those not ended.
 
-A `Live` job is written by this thread and read by others. What happens to it is told to `Jobs`
-through `on_change`; this module knows neither the database nor owners.
+A `Live` job is written by the thread that runs it and read by others. What happens to it is told to
+`Jobs` through `on_change`; this module knows neither the database nor owners.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from .loaded import LoadedModels
 from .model import Job, State, now
 from .overlay import overlays
 from .results import Writer
+from .turns import Turns
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
@@ -119,15 +119,15 @@ class Worker(Closing):
         self._folder, self._find, self._models = folder, find, models
         self._write, self._on_change = write, on_change
         # One thread: two models at once would only share the same cores and memory.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="biozoo-job")
+        self._turns = Turns("biozoo-job")
 
     def add(self, live: Live) -> None:
         """Run a waiting job after those before it; returns at once."""
-        self._thread.submit(self._do, live)
+        self._turns.add(lambda: self._do(live))
 
     def close(self) -> None:
         """Wait for the job at hand; the caller has stopped the jobs."""
-        self._thread.shutdown(wait=True)
+        self._turns.close()
 
     def _do(self, live: Live) -> None:
         if not live.job.active:  # it was cancelled while it waited

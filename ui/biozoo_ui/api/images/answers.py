@@ -58,6 +58,7 @@ class ImageAnswer(BaseModel):
     scene: int = Field(description="Which image of the file this is.")
     scenes: list[str] = Field(description="Names of the file's images where it holds several.")
     notes: list[str] = Field(description="What one should know about how the file was read.")
+    result: bool = Field(description="Whether a run or a preview made it, not a user opened it.")
 
 
 class ImagesAnswer(ImageAnswer):

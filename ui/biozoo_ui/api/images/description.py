@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from biozoo.errors import UsageError
+from biozoo_runners.images.units import MICROMETERS
 
 from .contrast import Contrast, contrast, look, numbers_objects
 from .pyramid import TILE, level_sizes
@@ -26,18 +27,6 @@ _DYES = (
 )
 _COLORS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00", "#ff4040", "#4060ff")
 _RGB = ("#ff0000", "#00ff00", "#0000ff")
-
-_METRIC = {
-    "yotta": 24, "zetta": 21, "exa": 18, "peta": 15, "tera": 12, "giga": 9, "mega": 6, "kilo": 3,
-    "hecto": 2, "": 0, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "pico": -12,
-    "femto": -15, "atto": -18, "zepto": -21, "yocto": -24,
-}  # fmt: skip
-_MICROMETERS = {f"{prefix}meter": 10.0 ** (n + 6) for prefix, n in _METRIC.items()} | {
-    "angstrom": 1e-4,
-    "inch": 25400.0,
-    "foot": 304800.0,
-    "yard": 914400.0,
-}
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,8 @@ class Description:
         Micrometres per axis z, y, x; None where none is known.
     version
         Part of every tile's address; another one where axes or kind were corrected.
+    result
+        Whether a run or a preview made it.
     scene, scenes
         Which image of the file it is, and the names of all where there are several.
     """
@@ -86,6 +77,7 @@ class Description:
     version: int = 1
     scene: int = 0
     scenes: tuple[str, ...] = ()
+    result: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; integers stay integers."""
@@ -118,6 +110,7 @@ class Description:
             "scene": self.scene,
             "scenes": list(self.scenes),
             "notes": list(self.notes),
+            "result": self.result,
         }
 
 
@@ -129,6 +122,7 @@ def describe(
     kind: Kind | None = None,
     pixel_size: Mapping[str, float] | None = None,
     version: int = 1,
+    result: bool = False,
 ) -> Description:
     """Look at an image and say what it is.
 
@@ -138,6 +132,8 @@ def describe(
         From the user; None: judged from the pixels and the name.
     pixel_size
         From the user, micrometres per axis; None: the file's.
+    result
+        Whether a run or a preview made it.
     """
     image, count = source.image, source.sizes["channel"]
     first = look(source, 0)
@@ -166,6 +162,7 @@ def describe(
         version=version,
         scene=image.scene,
         scenes=image.scenes,
+        result=result,
     )
 
 
@@ -201,7 +198,7 @@ def _in_file(source: Source) -> dict[str, float]:
         axis: float(f"{image.pixel_size[axis] * factor:.12g}")
         for axis in ("z", "y", "x")
         if axis in image.pixel_size
-        and (factor := _MICROMETERS.get(image.unit.get(axis, ""))) is not None
+        and (factor := MICROMETERS.get(image.unit.get(axis, ""))) is not None
     }
 
 

@@ -1,18 +1,12 @@
-"""How much of each session's uploads is kept, and for how long."""
+"""How much of each session's uploads is kept."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
-from collections.abc import Callable
 
-from biozoo.closing import Closing
 from biozoo.files import size_text
 
 from .errors import TooMuchKeptError
-
-_SLOWEST = 300.0  # seconds between two looks
 
 
 class Shares:
@@ -74,32 +68,3 @@ class Share:
     def give_back(self) -> None:
         """All of it; may be called twice."""
         self.add(-self.size, "")
-
-
-class Pruner(Closing):
-    """Calls `prune` again and again in a thread of its own.
-
-    Parameters
-    ----------
-    after
-        Seconds after which something is old; it is looked for ten times as often.
-    """
-
-    def __init__(self, prune: Callable[[], None], *, after: float) -> None:
-        self._prune, self._every = prune, min(_SLOWEST, max(0.05, after / 10))
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="biozoo-pruner", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop; may be called twice."""
-        self._over.set()
-        with contextlib.suppress(RuntimeError):  # from within
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(self._every):
-            try:
-                self._prune()
-            except Exception:
-                logging.getLogger(__name__).exception("old images could not be removed")

@@ -77,6 +77,7 @@ def open_as(
     owned: Path | None = None,
     share: Share | None = None,
     version: int = 1,
+    result: bool = False,
 ) -> OpenedImage:
     """Open and describe a file.
 
@@ -86,6 +87,8 @@ def open_as(
         Folder for the image's coarse levels; one of its own is made in it.
     allowed
         Where further files of the image may lie.
+    result
+        Whether a run or a preview made it.
 
     Raises
     ------
@@ -102,6 +105,7 @@ def open_as(
             kind=said.kind,
             pixel_size=said.pixel_size,
             version=version,
+            result=result,
         )
     except BaseException as exc:
         shutil.rmtree(scratch, ignore_errors=True)

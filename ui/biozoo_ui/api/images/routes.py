@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -10,13 +9,13 @@ from pydantic import BaseModel, Field
 
 from biozoo.errors import NotFoundError
 
+from ..sample import simulated_file
 from .answers import ImageAnswer
 from .session import session_of
 from .source import Place
 from .store import ImageStore
+from .tiles import sent
 from .uploads import take
-
-CACHED = "private, max-age=3600, immutable"
 
 _BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
 _UPLOAD = {"requestBody": {"content": {"application/octet-stream": {"schema": _BYTES}}}}
@@ -80,7 +79,7 @@ def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
     @router.post("/samples", status_code=201, response_model=ImageAnswer)
     def sample(request: Request, asked: SampleRequest) -> dict[str, Any]:
         """Open a simulated image."""
-        found = sample_file(asked.kind, store.folder / "samples")
+        found = simulated_file(asked.kind, store.folder / "samples")
         return store.add(session_of(request), found).description.to_dict()
 
     @router.get("", response_model=list[ImageAnswer])
@@ -136,36 +135,7 @@ def image_routes(store: ImageStore, *, max_upload: int) -> APIRouter:
                 known=(),
                 hint="It was corrected since; ask for its description again.",
             )
-        packed = _takes_gzip(request.headers.get("accept-encoding", ""))
         place = Place(time, channel, z)
-        content = await store.tile(found, level, place, row, column, gzip=packed)
-        headers = {"cache-control": CACHED, "vary": "accept-encoding, cookie"}
-        if packed:
-            headers["content-encoding"] = "gzip"
-        return Response(content, media_type="application/octet-stream", headers=headers)
+        return sent(request, await store.tile(found, level, place, row, column))
 
     return router
-
-
-def sample_file(kind: str, folder: Path) -> Path:
-    """A simulated image, written at the first call."""
-    from ..sample import SIMULATED
-
-    names = dict(SIMULATED.values())
-    if kind not in names:
-        raise NotFoundError(kind="sample", got=kind, known=names)
-    path = folder / names[kind]
-    if not path.exists():
-        from biozoo.samples import simulate
-        from biozoo_runners import write_image
-
-        write_image(path, simulate(kind).to_xarray()[0])
-    return path
-
-
-def _takes_gzip(accepted: str) -> bool:
-    for part in accepted.lower().split(","):
-        coding, _, rest = part.partition(";")
-        if coding.strip() in ("gzip", "*"):
-            return rest.replace(" ", "") not in ("q=0", "q=0.0")
-    return False

@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..guard import USER, base_of
 
 COOKIE = "biozoo_session"
+
+_KEPT = 400 * 24 * 3600  # seconds: what was painted is found again after the browser was closed
 _KEY = "biozoo_session"  # in a request's state, which the program may use that embeds this one
 _VALID = re.compile(r"[A-Za-z0-9_-]{32}")
 
@@ -53,7 +55,9 @@ class Session:
         async def with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).append(
-                    "set-cookie", f"{COOKIE}={session}; Path={path}; HttpOnly; SameSite=Lax{secure}"
+                    "set-cookie",
+                    f"{COOKIE}={session}; Path={path}; Max-Age={_KEPT}; HttpOnly; "
+                    f"SameSite=Lax{secure}",
                 )
             await send(message)
 

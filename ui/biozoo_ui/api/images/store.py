@@ -17,15 +17,16 @@ from typing import Any
 
 from biozoo.errors import BiozooError, NotFoundError, StorageError
 
+from ...jobs.pruner import Pruner
 from .description import Kind, describe
 from .errors import told_as
-from .keeping import Pruner, Share, Shares
+from .keeping import Share, Shares
 from .opened import OpenedImage, Said, open_as
 from .paths import allowed_path, safe_name
 from .planes import Planes
 from .reduce import little_endian
 from .source import Place
-from .tiles import TileCache, packed, unpacked
+from .tiles import TileCache, packed
 from .zipped import is_zipped, unpack_zarr
 
 _IDLE = 24 * 3600.0  # seconds after which an image that nobody looks at is forgotten
@@ -101,6 +102,7 @@ class ImageStore:
         scene: int | None = None,
         owned: Path | None = None,
         share: Share | None = None,
+        result: bool = False,
     ) -> OpenedImage:
         """Open an image for a session. No check is made of where it lies (see `allowed_path`).
 
@@ -110,6 +112,8 @@ class ImageStore:
             Folder to be removed with the image, and at once where it cannot be opened.
         share
             What the file takes of what the session may keep; given back likewise.
+        result
+            Whether a run or a preview made it.
 
         Raises
         ------
@@ -131,6 +135,7 @@ class ImageStore:
                 name=path.name if name is None else name,
                 owned=owned,
                 share=share,
+                result=result,
             )
         except BaseException:
             share.give_back()
@@ -171,6 +176,7 @@ class ImageStore:
                 kind=old.description.kind,
                 pixel_size=size,
                 version=old.description.version,
+                result=old.description.result,
             )
             new = dataclasses.replace(old, description=description, pixel_size=size)
         with self._lock:
@@ -195,6 +201,7 @@ class ImageStore:
             owned=old.owned,
             share=old.share,
             version=old.description.version + 1,
+            result=old.description.result,
         )
 
     def _open(self, path: Path, said: Said, *, image_id: str, **facts: Any) -> OpenedImage:
@@ -262,9 +269,9 @@ class ImageStore:
             image.pyramid.prepare(len(image.pyramid.sizes) - 1, place)
 
     async def tile(
-        self, image: OpenedImage, level: int, place: Place, row: int, column: int, *, gzip: bool
+        self, image: OpenedImage, level: int, place: Place, row: int, column: int
     ) -> bytes:
-        """One tile, compressed or plain. Nobody else waits while a level is being made."""
+        """One tile, packed. Nobody else waits while a level is being made."""
         image.pyramid.check(level, place, row, column)
         key = (image.id, image.description.version, level, place, row, column)
         content = self._tiles.get(key)
@@ -281,7 +288,7 @@ class ImageStore:
         except BiozooError as exc:
             told_as(exc, image.path, image.description.name)
             raise
-        return content if gzip else unpacked(content)
+        return content
 
     def _make(self, image: OpenedImage, level: int, place: Place, row: int, column: int) -> bytes:
         self._warm(image)

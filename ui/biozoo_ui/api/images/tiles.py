@@ -1,4 +1,4 @@
-"""Tiles ready to be sent: compressed, the last used ones kept in memory."""
+"""Tiles ready to be sent: compressed, the last used ones kept in memory, as answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import threading
 import zlib
 from collections import OrderedDict
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from .source import Place
+
+FOR_GOOD = "private, max-age=3600, immutable"
+"""How long a browser keeps a tile whose address never answers anything else."""
 
 TileKey = tuple[str, int, int, Place, int, int]
 """Image, version, level, plane, row, column."""
@@ -23,6 +29,30 @@ def packed(data: bytes) -> bytes:
 def unpacked(content: bytes) -> bytes:
     """What was packed."""
     return zlib.decompress(content, _GZIP)
+
+
+def sent(request: Request, content: bytes, cache: str = FOR_GOOD) -> Response:
+    """A packed tile as an answer, unpacked for who does not take it so.
+
+    Parameters
+    ----------
+    cache
+        The header `cache-control`.
+    """
+    headers = {"cache-control": cache, "vary": "accept-encoding, cookie"}
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
+        headers["content-encoding"] = "gzip"
+    else:
+        content = unpacked(content)
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for part in accepted.lower().split(","):
+        coding, _, rest = part.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            return rest.replace(" ", "") not in ("q=0", "q=0.0")
+    return False
 
 
 class TileCache:

@@ -26,6 +26,10 @@ def is_zipped(path: Path) -> bool:
     return path.is_file() and is_zip(path)
 
 
+class NoZarrError(ImageReadError):
+    """A zip that holds no OME-Zarr."""
+
+
 def unpack_zarr(path: Path, folder: Path, share: Share) -> Path:
     """Unpack the one OME-Zarr of a zip below `folder`; where it lies then.
 
@@ -64,7 +68,7 @@ def unpack_zarr(path: Path, folder: Path, share: Share) -> Path:
                         raise _broken(path, f"{name} is not of the size that it says")
     except UnsafeArchiveError as exc:
         raise ImageReadError(
-            path=path,
+            path=path.name,
             why=f"it was not unpacked, since in it {exc.member} {exc.why}.",
             hint="Zip the OME-Zarr folder anew.",
         ) from exc
@@ -86,7 +90,7 @@ def _decoding(path: Path) -> Iterator[None]:
 
 def _broken(path: Path, why: str) -> ImageReadError:
     return ImageReadError(
-        path=path,
+        path=path.name,
         why=f"it is no complete zip file ({why.rstrip('.')}).",
         hint="Copy or download it again, or zip the OME-Zarr folder anew.",
     )
@@ -97,15 +101,15 @@ def _the_zarr(path: Path, names: Iterable[str]) -> PurePosixPath:
     nodes = {PurePosixPath(n).parent for n in names if PurePosixPath(n).name in _MARKERS}
     tops = sorted(node for node in nodes if nodes.isdisjoint(node.parents))
     if not tops:
-        raise ImageReadError(
-            path=path,
+        raise NoZarrError(
+            path=path.name,
             why="it is a zip without an OME-Zarr in it.",
             hint="Unpack it and open its images one by one.",
         )
     if len(tops) > 1:
         listed = ", ".join(map(str, tops[:5])) + (", ..." if len(tops) > 5 else "")
         raise ImageReadError(
-            path=path,
+            path=path.name,
             why=f"it is a zip of {len(tops)} OME-Zarr images: {listed}.",
             hint="Zip the one that you want to open by itself.",
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -12,10 +11,9 @@ from pydantic import BaseModel
 from ...jobs import Job, JobFile, JobImage
 from ...jobs.commands import python_code, shell_command
 from ...jobs.downloads import formats
-from ...jobs.model import State
-from ..asked import said_here
-
-Kind = Literal["image", "probability", "labels"]
+from ...jobs.model import Kind
+from ..layers import LayerAnswer
+from ..standing import Standing, standing_of
 
 
 class NamedImage(BaseModel):
@@ -55,19 +53,10 @@ class File(BaseModel):
     formats: list[FileFormat]
 
 
-class Layer(BaseModel):
-    """A result that can be laid over the image.
-
-    `file`: which, to be opened by `POST /api/jobs/ID/files/FILE/image`. `at`: where it begins, in
-    pixels of the image by axis; it is everywhere along z and time where these are not named.
-    `scale`: how many pixels of the image one of its own covers, None where they are the same.
-    """
+class Layer(LayerAnswer):
+    """A result over the image; `POST /api/jobs/ID/files/FILE/image` opens its `file`."""
 
     file: str
-    kind: Kind
-    name: str
-    at: dict[str, float]
-    scale: dict[str, float] | None
 
 
 class Commands(BaseModel):
@@ -77,30 +66,17 @@ class Commands(BaseModel):
     python: str
 
 
-class JobDescription(BaseModel):
+class JobDescription(Standing):
     """A job as it is now.
 
     `images` has each image by input tensor id for a model with several inputs, else it is None.
     `report` is there once the job is done, where it is asked for by itself.
     """
 
-    id: str
-    model: str
-    version: str | None
     digest: str | None
     image: NamedImage
     images: dict[str, NamedImage] | None
-    choices: dict[str, Any]
-    state: State
-    stage: str | None
-    stopping: bool
-    resumable: bool
-    created: str
-    started: str | None
-    ended: str | None
     tiles: Tiles
-    seconds_left: float | None
-    error: str
     objects: int | None
     files: list[File]
     layers: list[Layer]
@@ -117,27 +93,13 @@ class JobList(BaseModel):
 
 def describe_job(job: Job, *, whole: bool = False) -> JobDescription:
     """What is said of a job; its report only where `whole`."""
-    first = job.image
-    named = {"axes": first.axes, "scene": first.scene, "pixel_size": first.pixel_size}
     several = "" not in job.images
     return JobDescription(
-        id=job.id,
-        model=job.model,
-        version=job.version,
+        **standing_of_job(job),
         digest=job.digest or None,
-        image=_named(first),
+        image=_named(job.image),
         images={t: _named(image) for t, image in job.images.items()} if several else None,
-        choices=job.choices.to_dict() | {n: v for n, v in named.items() if v is not None},
-        state=job.state,
-        stage=job.stage or None,
-        stopping=job.stopping,
-        resumable=job.resumable,
-        created=_time(job.created) or "",
-        started=_time(job.started),
-        ended=_time(job.ended),
         tiles=Tiles(done=job.tiles_done, total=job.tiles_total, kept=job.tiles_kept),
-        seconds_left=job.seconds_left,
-        error=said_here(job.error, job.images),
         objects=(job.report or {}).get("objects"),
         files=[_file(job, file) for file in job.files],
         layers=[_layer(file) for file in job.files],
@@ -145,6 +107,14 @@ def describe_job(job: Job, *, whole: bool = False) -> JobDescription:
         commands=Commands(shell=shell_command(job), python=python_code(job)),
         report=dict(job.report) if whole and job.report is not None else None,
     )
+
+
+def standing_of_job(job: Job) -> dict[str, Any]:
+    """How it stands; what was said of its first image counts among the choices."""
+    told = standing_of(job, job.images, stage=job.stage, seconds_left=job.seconds_left)
+    first = job.image
+    named = {"axes": first.axes, "scene": first.scene, "pixel_size": first.pixel_size}
+    return told | {"choices": told["choices"] | {n: v for n, v in named.items() if v is not None}}
 
 
 def _named(image: JobImage) -> NamedImage:
@@ -169,10 +139,3 @@ def _layer(file: JobFile) -> Layer:
     name = file.label.partition(":")[0]
     at, scale = dict(file.at), None if file.scale is None else dict(file.scale)
     return Layer(file=file.name, kind=file.kind, name=name, at=at, scale=scale)
-
-
-def _time(moment: datetime | None) -> str | None:
-    """As JavaScript reads it: 2026-11-23T06:40:53.123Z."""
-    if moment is None:
-        return None
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from biozoo.errors import BiozooError
 
 from ...jobs import Choices, JobImage, Jobs
 from ...jobs.downloads import ALL
+from ..answers import sends
 from ..asked import FindImage, FindModel, OnImage, Session, images_of, told_here
+from ..events import followed
 from ..images.answers import ImageAnswer, ImagesAnswer
 from .description import JobDescription, JobList, describe_job
-from .events import job_events
 
 OpenFile = Callable[[str, Path, str, Literal["image", "labels"]], dict[str, Any]]
 """Opens a file of a result as an image of a session: session, path, name, kind; its description."""
@@ -26,18 +26,10 @@ OpenFile = Callable[[str, Path, str, Literal["image", "labels"]], dict[str, Any]
 OpenImage = Callable[[str, JobImage], dict[str, Any]]
 """Opens a job's own image as an image of a session; its description."""
 
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "description": "The file.",
-    }
-}
-_EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        "description": "`event: job` with the job as by `GET /api/jobs/ID`; `event: deleted`.",
-    }
-}
+_FILE = sends("application/octet-stream", "The file.")
+_EVENTS = sends(
+    "text/event-stream", "`event: job` with the job as by `GET /api/jobs/ID`; `event: deleted`."
+)
 
 
 class NewJob(OnImage):
@@ -150,11 +142,12 @@ def job_routes(
     async def events(job_id: str, request: Request) -> StreamingResponse:
         """Stream the job as server-sent events, one per change, until it has ended."""
         owner = session(request)
-        first = await run_in_threadpool(jobs.get, job_id, owner)  # 404 before the stream begins
-        return StreamingResponse(
-            job_events(jobs, first, request),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        return await followed(
+            request,
+            "job",
+            lambda: jobs.get(job_id, owner),
+            lambda job: describe_job(job, whole=not job.active),
+            lambda: jobs.closed,
         )
 
     return router

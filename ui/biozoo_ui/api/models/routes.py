@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -16,7 +14,8 @@ from biozoo import Zoo
 from biozoo.errors import BiozooError, MissingFileError, NotFoundError
 
 from ..answers import sends
-from .additions import Addition, Additions, weights_sizes
+from ..events import Look, event_stream
+from .additions import Additions, weights_sizes
 from .answers import AdditionAnswer, ModelDetails, ModelList
 from .cards import card_fragment, details, package_picture, test_pictures
 from .entries import COVER_TYPES
@@ -41,11 +40,6 @@ CARD_POLICY = (
     "form-action 'none'; frame-ancestors 'none'; sandbox allow-popups "
     "allow-popups-to-escape-sandbox"
 )
-
-SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_OF_SILENCE = 15.0
-"""After which a stream says that it lives; proxies close what is silent for longer."""
-
 
 PICTURE = sends("image/*", "The picture.")
 CARD = sends("text/html", "The card; as text/markdown or application/json likewise.")
@@ -167,11 +161,15 @@ def model_routes(catalog: Catalog, additions: Additions, *, settings: Settings) 
     @router.get("/additions/{addition_id}/events", response_class=StreamingResponse, responses=SSE)
     async def events(addition_id: str, request: Request) -> StreamingResponse:
         """Stream an addition as server-sent events, one per change, until it has ended."""
-        return StreamingResponse(
-            _events(additions.get(addition_id), request),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
+        found = additions.get(addition_id)
+
+        def told() -> Look:
+            return Look("addition", json.dumps(found.to_dict()), found.state != "running")
+
+        async def look() -> Look:
+            return told()
+
+        return event_stream(told(), look, request)
 
     return router
 
@@ -195,21 +193,3 @@ def _described(catalog: Catalog, additions: Additions, model_id: str) -> dict[st
     if entry.origin == "collection":
         entry = entry.with_size(sum(weights_sizes(package).values()) or None)
     return entry.to_dict() | told | details(package)
-
-
-async def _events(addition: Addition, request: Request) -> AsyncIterator[str]:
-    """The addition whenever it is another than before, and signs of life between."""
-    told, silent = "", 0.0
-    while True:
-        ended = addition.state != "running"
-        now = json.dumps(addition.to_dict())
-        if now != told:
-            told, silent = now, 0.0
-            yield f"event: addition\ndata: {now}\n\n"
-        elif silent >= SECONDS_OF_SILENCE:
-            silent = 0.0
-            yield ": alive\n\n"
-        if ended or await request.is_disconnected():
-            return
-        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-        silent += SECONDS_BETWEEN_LOOKS
