@@ -34,7 +34,18 @@ from typing import Any
 import pytest
 
 CHROMIUM = os.environ.get("BIOZOO_CHROMIUM") or shutil.which("chromium")
+#: What Playwright switches off itself, as Chromium heeds the last of several lists; and the list
+#: below the address bar: it is a page in a renderer of its own, for each visitor, and nobody sees
+#: it, but it took a third of what a visit computes.
+SWITCHED_OFF = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
+    "ThirdPartyStoragePartitioning", "OptimizationHints", "NetworkTimeServiceQuerying",
+    "PreconnectToSearch",
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup",
+)  # fmt: skip
 ARGUMENTS = [
+    f"--disable-features={','.join(SWITCHED_OFF)}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -43,7 +54,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 30_000  # milliseconds: other work may share the machine
+PATIENCE = 60_000  # milliseconds: other work may share the machine
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
 READY = ".zoo-main > .zoo-view"
@@ -121,7 +132,7 @@ class Server:
     def stop(self) -> int:
         """End it by Ctrl-C; its exit status."""
         self._process.send_signal(signal.SIGINT)
-        status = self._process.wait(timeout=20)
+        status = self._process.wait(timeout=60)
         self._hang_up()
         return status
 

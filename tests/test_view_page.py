@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,12 +15,11 @@ import tifffile
 from biozoo import Settings
 from biozoo.samples import simulate_nuclei
 from http_jobs import ended
+from page_server import CHROMIUM, PATIENCE, chromium
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = os.environ.get("BIOZOO_CHROMIUM") or shutil.which("chromium")
+pytest.importorskip("playwright.sync_api")
 
 pytestmark = [
     pytest.mark.browser,
@@ -52,7 +49,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
-    thread.join(20)
+    thread.join(60)
     listening.close()
 
 
@@ -77,10 +74,7 @@ def test_true_values_and_found_nuclei_of_ones_own_image(address: str, tmp_path: 
         found = tifffile.imread(_saved(client, file["url"], tmp_path)).squeeze()
         session = client.cookies["biozoo_session"]
     y, x = (int(v) for v in np.argwhere(found > 0)[0])
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        )
+    with chromium() as browser:
         context = browser.new_context(viewport={"width": 1000, "height": 700})
         context.add_cookies([{"name": "biozoo_session", "value": session, "url": address}])
         page = context.new_page()
@@ -89,21 +83,20 @@ def test_true_values_and_found_nuclei_of_ones_own_image(address: str, tmp_path: 
         foreign: list[str] = []
         page.on("request", lambda r: None if r.url.startswith(address) else foreign.append(r.url))
         page.goto(f"{address}/view?image={opened['id']}&over={labels['id']}")
-        page.wait_for_selector("body[data-ready]", timeout=30_000)
+        page.wait_for_selector("body[data-ready]", timeout=PATIENCE)
         page.wait_for_function("viewer.root.getAttribute('aria-busy') === 'false'")
         left, top = page.evaluate(POINT, [y, x])
         page.mouse.move(left, top)
         says = "text => document.querySelector('.zv-status').textContent.includes(text)"
         for text in (f"x {x}, y {y}", str(image[y, x])):
-            page.wait_for_function(says, arg=text, timeout=30_000)
+            page.wait_for_function(says, arg=text, timeout=PATIENCE)
         assert str(found[y, x]) in page.inner_text(".zv-status")
         assert "µm" in page.inner_text(".zv-scale")
         assert not mistakes
         assert not foreign
         stranger = browser.new_context().new_page()
         stranger.goto(f"{address}/view?image={opened['id']}")
-        stranger.get_by_role("alert").wait_for(timeout=30_000)
-        browser.close()
+        stranger.get_by_role("alert").wait_for(timeout=PATIENCE)
 
 
 def _saved(client: httpx.Client, url: str, folder: Path) -> Path:

@@ -6,8 +6,6 @@ Pixels are those of a screenshot, as a monitor would show them.
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,20 +19,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from page_server import CHROMIUM, PATIENCE, browser
 from viewer_server import images
 
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = os.environ.get("BIOZOO_CHROMIUM") or shutil.which("chromium")
-
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
+__all__ = ["browser"]
 
-LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-PATIENCE = 30_000  # milliseconds: other work may share the machine
+playwright.expect.set_options(timeout=PATIENCE)
 SERVER = Path(__file__).with_name("viewer_server.py")
 
 Open = Callable[..., "View"]
@@ -110,7 +107,7 @@ def address() -> Iterator[str]:
     server = subprocess.Popen([sys.executable, str(SERVER), str(port)])
     found = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(200):
+        for _ in range(600):
             try:
                 httpx.get(f"{found}/api/images/exact")
                 break
@@ -121,14 +118,6 @@ def address() -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

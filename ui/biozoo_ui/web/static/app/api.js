@@ -19,11 +19,13 @@ export function url(path) {
 
 export const get = (path, options) => ask("GET", path, undefined, options);
 export const post = (path, body = {}, options) => ask("POST", path, body, options);
+export const put = (path, body = {}, options) => ask("PUT", path, body, options);
 export const remove = (path, options) => ask("DELETE", path, undefined, options);
 
 async function ask(method, path, body, { signal } = {}) {
   const options = { method, signal, headers: { accept: "application/json" } };
-  if (body !== undefined) {
+  if (body instanceof Blob) options.body = body; // a file, as it is
+  else if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["content-type"] = "application/json";
   }

@@ -13,7 +13,7 @@ import { address, parse } from "./router.js";
 const MODULES = {
   browse: "./browse/index.js",
   model: "./model/index.js",
-  run: "./work/index.js",
+  run: "./workspace/index.js",
   compare: "./compare/index.js",
   jobs: "./jobs/index.js",
 };

@@ -15,7 +15,8 @@ export function parse(hash) {
   return { view: "browse", params: path === "" || first === "models" ? params : {} };
 }
 
-function decoded(text) {
+// An address may be anything that somebody typed.
+export function decoded(text) {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -10,7 +10,8 @@ export class Camera {
   constructor() {
     this.image = { y: 1, x: 1 };
     this.view = { height: 1, width: 1 };
-    this.top = 0; // CSS pixels under the tools, where a fitted image does not lie
+    // CSS pixels under tools, where a fitted image does not lie
+    this.under = { top: 0, bottom: 0, left: 0, right: 0 };
     Object.assign(this, { y: 0.5, x: 0.5, scale: 1, fitted: true });
   }
 
@@ -21,21 +22,31 @@ export class Camera {
   }
 
   /** The view's size in CSS pixels. A fitted image stays fitted, else the middle stays. */
-  resize(height, width, top = 0) {
+  resize(height, width, { top = 0, bottom = 0, left = 0, right = 0 } = {}) {
     this.view = { height: Math.max(1, height), width: Math.max(1, width) };
-    this.top = Math.min(top, height / 2);
+    const [tall, wide] = [height / 3, width / 3];
+    this.under = {
+      top: Math.min(top, tall),
+      bottom: Math.min(bottom, tall),
+      left: Math.min(left, wide),
+      right: Math.min(right, wide),
+    };
     if (this.fitted) this.fit();
     else this.set(this);
   }
 
   get fitScale() {
-    const { view, image, top } = this;
-    return MARGIN * Math.min((view.height - top) / image.y, view.width / image.x);
+    const { view, image, under } = this;
+    const tall = view.height - under.top - under.bottom;
+    const wide = view.width - under.left - under.right;
+    return MARGIN * Math.min(tall / image.y, wide / image.x);
   }
 
   fit() {
     const scale = Math.min(MOST, this.fitScale);
-    const [y, x] = [this.image.y / 2 - this.top / 2 / scale, this.image.x / 2];
+    const { top, bottom, left, right } = this.under;
+    const y = this.image.y / 2 - (top - bottom) / 2 / scale;
+    const x = this.image.x / 2 - (left - right) / 2 / scale;
     Object.assign(this, { y, x, scale, fitted: true });
   }
 

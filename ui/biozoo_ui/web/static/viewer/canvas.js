@@ -1,5 +1,7 @@
 // The canvas: its size in the screen's own pixels, and the graphics card behind it.
 
+const GAP = 8; // between tools and a fitted image, CSS pixels
+
 /** Know when the graphics card is reset and when it is back. */
 export function watchCard(viewer, canvas) {
   canvas.addEventListener("webglcontextlost", (event) => {
@@ -15,6 +17,19 @@ export function watchCard(viewer, canvas) {
   });
 }
 
+/** How much of the view lies under tools at its edges, CSS pixels. */
+export function underTools(view) {
+  const style = getComputedStyle(view);
+  const top = parseFloat(style.getPropertyValue("--zv-top")) || 0;
+  const edit = view.querySelector(".zv-edit");
+  if (!edit) return { top };
+  // What lies under a button cannot be painted.
+  const [bar, all] = [edit, view].map((one) => one.getBoundingClientRect());
+  const column = bar.height > bar.width;
+  const side = column ? bar.right - all.left + GAP : 0; // as wide at the right: there are tools too
+  return { top, bottom: column ? 0 : all.bottom - bar.top + GAP, left: side, right: side };
+}
+
 /** Keep the canvas as fine as the screen. Returns the ending. */
 export function watchSize(viewer, view) {
   const { canvas } = viewer.parts;
@@ -26,10 +41,10 @@ export function watchSize(viewer, view) {
     // The exact size differs by rounding only, except where a browser emulates another screen.
     const right = exact && Math.abs(exact.inlineSize - near[0]) <= 1;
     const size = right ? [exact.inlineSize, exact.blockSize] : near;
-    // Setting a canvas's size clears it: drawn at once, else it would flicker.
+    // Setting a canvas's size clears it: drawn anew, and at once, else it would flicker.
+    viewer.stale = true;
     [canvas.width, canvas.height] = size.map((side) => Math.max(1, side));
-    const top = parseFloat(getComputedStyle(view).getPropertyValue("--zv-top")) || 0;
-    viewer.camera.resize(height, width, top);
+    viewer.camera.resize(height, width, underTools(view));
     viewer.show();
   };
   const observer = new ResizeObserver(fitted);

@@ -25,12 +25,15 @@ const ICONS = {
   close: "M6 6l12 12M18 6L6 18",
 };
 
-export function icon(name) {
+export const icon = (name) => drawing(ICONS[name]);
+
+/** A line drawing on a field of 24 x 24. */
+export function drawing(lines) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", ICONS[name]);
+  path.setAttribute("d", lines);
   svg.append(path);
   return svg;
 }

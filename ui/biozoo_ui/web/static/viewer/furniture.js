@@ -1,6 +1,6 @@
 // What lies over and below the image: buttons, wipe line, scale bar, help, messages, status line.
 
-import { labelColour } from "./colours.js";
+import { EDIT_KEYS } from "./edit/tools.js";
 import { icon, make, say } from "./dom.js";
 import { KEYS } from "./input.js";
 import { length, number, percent, scaleBar } from "./scale.js";
@@ -127,15 +127,16 @@ function wipeLine(stage, verbs) {
 
 function helpBox(verbs) {
   const close = button("close", "Close", () => verbs.help(false), { class: "zv-close" });
-  const rows = KEYS.map(([key, words]) =>
-    make("div", {}, make("dt", {}, key), make("dd", {}, words)),
-  );
+  const rows = (keys) =>
+    keys.map(([key, words]) => make("div", {}, make("dt", {}, key), make("dd", {}, words)));
   const element = make(
     "div",
     { class: "zv-help", role: "dialog", "aria-label": "Keys", hidden: true },
     make("h3", {}, "Keys"),
     close,
-    make("dl", {}, ...rows),
+    make("dl", {}, ...rows(KEYS)),
+    make("h3", { class: "zv-painting" }, "While painting"),
+    make("dl", { class: "zv-painting" }, ...rows(EDIT_KEYS)),
     make(
       "p",
       {},
@@ -194,10 +195,10 @@ function value({ layer, channel, value: found }) {
   const own = layer.channels[channel];
   const name = layer.kind === "image" ? own.name : layer.name;
   let text = found === undefined ? "…" : number(found);
-  if (labels && found === 0) text = "none";
+  if (labels && found !== undefined) text = found ? layer.labelName(found) : "none";
   const dot = make("i", {});
   const element = make("span", { class: "zv-value" }, dot, `${name} `, make("b", {}, text));
-  if (labels && found) dot.style.background = labelColour(found);
+  if (labels && found) dot.style.background = layer.labelColour(found);
   else if (layer.kind === "image") dot.style.background = own.color;
   else dot.remove();
   return element;

@@ -62,6 +62,8 @@ void main() {
 const labels = (look) => `
 uniform usampler2D u_tile;
 uniform vec2 u_thick;  // of the outline, in the tile's pixels; 0: filled
+uniform vec3 u_palette[32];  // of the first labels, where they have colours of their own
+uniform uint u_named;  // how many of these there are
 ${LABEL_GLSL}
 uint look(usampler2D tile, ivec2 at) {
   return texelFetch(tile, clamp(at, ivec2(0), textureSize(tile, 0) - 1), 0).r;
@@ -74,7 +76,7 @@ void main() {
     && label(v_at + vec2(u_thick.x, 0.0)) == own && label(v_at - vec2(u_thick.x, 0.0)) == own
     && label(v_at + vec2(0.0, u_thick.y)) == own && label(v_at - vec2(0.0, u_thick.y)) == own)
     discard;
-  o_colour = vec4(labelColour(own), u_opacity);
+  o_colour = vec4(own <= u_named ? u_palette[own - 1u] : labelColour(own), u_opacity);
 }`;
 
 const INNER_LABELS = labels("uint label(vec2 at) { return look(u_tile, ivec2(floor(at))); }");
@@ -142,6 +144,13 @@ export class Graphics {
     gl.scissor(column, 0, Math.max(0, canvas.width - column), canvas.height);
   }
 
+  /** Draw only what lies left of it. */
+  leftOf(column) {
+    const { gl, canvas } = this;
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(0, 0, Math.max(0, Math.min(column, canvas.width)), canvas.height);
+  }
+
   /** A rectangle of one colour. */
   plain(clip, colour, opacity) {
     const { gl } = this;
@@ -173,8 +182,9 @@ export class Graphics {
   /**
    * Part of a tile of labels. `beside`: its neighbours left, right, above and below where the part
    * reaches so near that an outline must know them; 0 is beyond the image, null is unknown.
+   * `palette`: colours of the first labels, three numbers each, or null.
    */
-  labels(tile, clip, part, { beside, thick, opacity }) {
+  labels(tile, clip, part, { beside, thick, opacity, palette = null }) {
     const { gl } = this;
     this.#use(beside ? "labelsEdge" : "labels", clip, part, opacity);
     const around = (beside ?? []).map((one) => (one === 0 ? this.outside : one));
@@ -185,6 +195,8 @@ export class Graphics {
     });
     if (beside) gl.uniform4i(this.at("u_beside"), ...around.map((one) => (one ? 1 : 0)));
     gl.uniform2f(this.at("u_thick"), ...thick);
+    gl.uniform1ui(this.at("u_named"), palette ? palette.length / 3 : 0);
+    if (palette) gl.uniform3fv(this.at("u_palette"), palette);
     gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }

@@ -6,11 +6,14 @@
 // Options: layers, theme ("auto", "light", "dark"), panel (true, false: open or closed at first).
 // A layer: {url, kind ("image", "probability", "labels"), name, opacity, visible, style
 // ("outlines", "filled"), at: {y, x, z, time}, scale: {y, x}}; layers.js tells of `at` and `scale`.
+// `renewed`: it will get other versions, see renew(). `side`: "left" of the wipe line, where else the
+// image stands alone; without the line it is not seen.
 
 import { Camera } from "./camera.js";
 import { watchCard, watchSize } from "./canvas.js";
 import { panel, planes } from "./controls.js";
 import { make } from "./dom.js";
+import { Editor } from "./edit/index.js";
 import { furniture } from "./furniture.js";
 import { Graphics } from "./gl.js";
 import { listen } from "./input.js";
@@ -23,7 +26,9 @@ import { Tiles } from "./tiles.js";
 import { verbs } from "./verbs.js";
 
 const SLOW = 40; // milliseconds of a frame
-const EVENTS = ["view", "pointer", "ready", "error"];
+const LAZY = 1500; // that a stroke may stay a line over the image, where a frame takes long
+// "edited", "tool", "unsaved" and "refused" while something is painted on, see edit().
+const EVENTS = ["view", "pointer", "ready", "error", "edited", "tool", "unsaved", "refused"];
 
 export function createViewer(element, options = {}) {
   return new Viewer(element, options);
@@ -33,6 +38,7 @@ class Viewer {
   layers = [];
   camera = new Camera();
   state = { z: 0, time: 0, wipe: null, held: false };
+  editor = null;
   listeners = new Map(EVENTS.map((event) => [event, new Set()]));
   linked = new Set();
   point = null; // under the cursor, in image pixels
@@ -42,6 +48,9 @@ class Viewer {
   opening = null; // AbortController of setLayers
   error = null; // of opening the layers, or of the graphics card
   ready = false;
+  stale = true; // whether the canvas shows something else than it should
+  expecting = false; // see expect()
+  lazy = false;
   seen = "";
   endings = [];
 
@@ -138,6 +147,48 @@ class Viewer {
     this.changed();
   }
 
+  /**
+   * Paint on a layer, an annotation of the server: {url, tool, value, radius, over}. What is left
+   * out stays; null ends it. `tool`: see edit/tools.js. `value`: the number to paint, null: as the
+   * server chooses. `radius`: in pixels of the image. `over`: whether other numbers are painted
+   * over. Told as "edited" (the server's answer), "tool" (chosen by key or pick), "unsaved"
+   * {count, message}, "refused" {message}.
+   */
+  edit(asked) {
+    const url = asked?.url?.replace(/\/+$/, "");
+    if (!asked || (url && url !== this.editor?.url)) {
+      this.editor?.close();
+      this.editor = null;
+    }
+    if (!asked) return;
+    const { url: _, ...patch } = asked;
+    if (url && !this.editor) {
+      this.editor = new Editor(this, url);
+      this.editor.set(patch);
+      this.editor.opened();
+    } else this.editor?.set(patch);
+  }
+
+  /**
+   * All pixels of layers that were opened as `renewed` have another version: [{url, version}]. What
+   * is shown stays until the new ones have come.
+   */
+  renew(versions) {
+    for (const { url, version } of versions) {
+      const found = this.layers.find((one) => one.url === url.replace(/\/+$/, ""));
+      found?.stamps?.renew(version);
+    }
+    this.renewed();
+  }
+
+  /**
+   * After each stroke a layer will be renewed: on a machine that draws slowly the stroke itself is
+   * drawn with it, not in a frame of its own before.
+   */
+  expect(on) {
+    this.expecting = on;
+  }
+
   /** Move together from now on; returns a function that ends it. */
   link(other) {
     if (other === this) return () => {};
@@ -160,6 +211,7 @@ class Viewer {
   destroy() {
     if (!this.root.isConnected && !this.endings.length) return;
     this.opening?.abort();
+    this.edit(null);
     cancelAnimationFrame(this.frame);
     for (const timer of [this.restTimer, this.arrivalTimer, this.quickTimer, this.busyTimer])
       clearTimeout(timer);
@@ -182,9 +234,11 @@ class Viewer {
     for (const layer of opened) {
       layer.placeOn(first);
       const before = former.get(layer.url);
-      if (before && before.description.v === layer.description.v) layer.resume(before);
+      const same = before?.description.v === layer.description.v;
+      if (before && (same || before.stamps)) layer.resume(before);
     }
     this.layers = opened;
+    this.editor?.opened();
     this.ready = false;
     if (first && !same) {
       this.camera.setImage(first.levels[0].y, first.levels[0].x);
@@ -255,8 +309,12 @@ class Viewer {
         this.state[axis] = Math.min(sizes[axis] - 1, Math.max(0, Math.round(index)));
   }
 
-  /** Something is to be shown anew: once per frame of the screen, however often it is called. */
-  changed() {
+  /**
+   * Something is to be shown anew: once per frame of the screen, however often it is called.
+   * `paint`: whether it is on the canvas, which a machine without a graphics card draws slowly.
+   */
+  changed(paint = true) {
+    this.stale ||= paint;
     if (this.frame || this.destroyed) return;
     clearTimeout(this.arrivalTimer);
     this.arrivalTimer = 0;
@@ -272,9 +330,25 @@ class Viewer {
     this.frame = requestAnimationFrame(next);
   }
 
+  /**
+   * Something that is seen has other pixels. They are asked for now and drawn when they are here:
+   * until then nothing on the canvas is new. `inked`: a line over the image shows it already.
+   */
+  renewed(inked = false) {
+    if (this.destroyed) return;
+    this.lazy = inked && this.expecting && this.graphics?.cost > SLOW;
+    if (this.layers.length) this.loading = request(this.layers, this.view(), this.tiles);
+    if (this.loading === "whole") this.changed();
+    else if (!this.lazy) this.setBusy(true);
+  }
+
   /** Tiles came: shown at once where drawing is quick, else several at a time. */
   arrived() {
     if (this.loading === "whole") return; // fetched ahead
+    if (this.lazy) {
+      this.arrivalTimer ||= setTimeout(() => this.changed(), LAZY);
+      return;
+    }
     const pause = this.graphics?.cost > SLOW ? 3 * this.graphics.cost : 0;
     if (pause === 0 || this.tiles.idle) this.changed();
     else this.arrivalTimer ||= setTimeout(() => this.changed(), pause);
@@ -291,9 +365,11 @@ class Viewer {
       const under = this.point ? probe(this.layers, view, this.point, this.tiles) : null;
       this.loading = request(this.layers, view, this.tiles, asked ? under.pieces : []);
       values = under?.values ?? [];
-      paint(this, view);
+      if (this.stale) paint(this, view);
     } else if (this.graphics && !this.lost) this.graphics.begin(empty(this));
+    this.editor?.shown(this.loading === "whole");
     furnish(this, view, first, values);
+    this.stale = this.lazy = false;
     const complete = this.loading !== "waiting";
     this.setBusy(!complete || (!first && !this.error && this.asked?.length > 0));
     announce(this, first, values, complete);

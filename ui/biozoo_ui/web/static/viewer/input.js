@@ -20,7 +20,9 @@ export const KEYS = [
 /**
  * Listen on `stage` (pointer) and `root` (keyboard). `verbs`: pan(right, down), zoom(factor, left,
  * top), fit(), step(axis, by), toggleChannel(layer or null, i), hold(on), wipe(), style(),
- * help(on), point(left, top) and point(null), centre(). Returns a function that ends listening.
+ * help(on), point(left, top) and point(null), centre(), at(left, top): the point of the image, and
+ * `pen`: what draws instead of moving the image (edit/index.js), or null. Returns a function that
+ * ends listening.
  */
 export function listen(root, stage, verbs) {
   const ending = new AbortController();
@@ -33,6 +35,11 @@ export function listen(root, stage, verbs) {
 function pointers(stage, verbs, options) {
   const down = new Map(); // pointer id -> last place
   let tap = null;
+  let drawing = null; // the pointer that draws
+  const at = (event) => {
+    const { left, top } = place(event);
+    return verbs.at(left, top);
+  };
   const place = (event) => {
     const box = stage.getBoundingClientRect();
     return { left: event.clientX - box.left, top: event.clientY - box.top };
@@ -40,18 +47,34 @@ function pointers(stage, verbs, options) {
   const on = (name, f, more) => stage.addEventListener(name, f, { ...options, ...more });
 
   on("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button > 1) return;
     stage.focus({ preventScroll: true, focusVisible: false });
     stage.setPointerCapture(event.pointerId);
     down.set(event.pointerId, { ...place(event), begin: place(event), at: event.timeStamp });
+    if (drawing !== null) {
+      verbs.pen?.cancel(); // two fingers move the image
+      drawing = null;
+    } else if (down.size === 1 && verbs.pen?.takes(event)) {
+      drawing = event.pointerId;
+      verbs.pen.down(event, at(event));
+      return;
+    }
     stage.classList.add("zv-moving");
+    if (event.button === 1) event.preventDefault(); // else it scrolls the page by itself
     if (event.pointerType !== "mouse") verbs.point(place(event).left, place(event).top);
   });
   on("pointermove", (event) => {
     const now = place(event);
     const before = down.get(event.pointerId);
     if (!before) {
+      if (event.pointerType !== "touch") verbs.pen?.over(at(event));
       if (event.pointerType === "mouse") verbs.point(now.left, now.top);
+      return;
+    }
+    if (drawing === event.pointerId) {
+      const all = event.getCoalescedEvents?.() ?? [];
+      verbs.pen?.move((all.length ? all : [event]).map(at));
+      Object.assign(before, now);
       return;
     }
     if (down.size === 1) verbs.pan(before.left - now.left, before.top - now.top);
@@ -70,6 +93,12 @@ function pointers(stage, verbs, options) {
     const before = down.get(event.pointerId);
     down.delete(event.pointerId);
     if (!down.size) stage.classList.remove("zv-moving");
+    if (drawing === event.pointerId) {
+      drawing = null;
+      if (event.type === "pointerup") verbs.pen?.up(at(event));
+      else verbs.pen?.cancel();
+      return;
+    }
     if (!before || event.type !== "pointerup" || event.pointerType === "mouse") return;
     const near = (a, b) => Math.hypot(a.left - b.left, a.top - b.top) < DOUBLE.distance;
     if (!near(before, before.begin) || event.timeStamp - before.at > DOUBLE.time) {
@@ -84,11 +113,12 @@ function pointers(stage, verbs, options) {
   on("pointerup", up);
   on("pointercancel", up);
   on("pointerleave", (event) => {
+    if (event.pointerType !== "touch") verbs.pen?.over(null);
     if (event.pointerType === "mouse") verbs.point(null);
   });
   on("dblclick", (event) => {
     // A double tap has zoomed already; it comes as a click of type "touch".
-    if (event.pointerType === "touch") return;
+    if (event.pointerType === "touch" || verbs.pen?.takes(event)) return;
     const { left, top } = place(event);
     verbs.zoom(event.shiftKey ? 0.5 : 2, left, top);
   });

@@ -1,5 +1,8 @@
 // One layer: what the server says about an image, where it lies, and how it is to be shown.
 
+import { labelColour, rgb } from "./colours.js";
+import { Stamps } from "./edit/stamps.js";
+
 const ARRAYS = {
   uint8: Uint8Array,
   uint16: Uint16Array,
@@ -80,16 +83,24 @@ export class Layer {
     Object.assign(this, { tile, levels, sizes, pixels, rgb: Boolean(description.rgb) });
     this.Array = ARRAYS[pixels];
     this.last = levels.length - 1;
+    this.classes = new Map((description.classes ?? []).map((one) => [one.value, one]));
+    this.palette = paletteOf(this.classes);
+    // Of a layer that is painted on, or renewed: which version of each tile is wanted.
+    this.stamps = null;
+    if (description.annotation) this.stamps = new Stamps(description.version);
+    else if (option.renewed) this.stamps = new Stamps(description.v);
+    this.side = option.side ?? null; // of the wipe line
   }
 
   #channel(channel, i) {
     const { rgb, pixels } = this.description;
+    const alone = this.description.channels.length === 1;
     const range = channel.range ?? (pixels === "float32" ? [0, 1] : [0, 255]);
     let window = channel.contrast ?? range;
     if (rgb) window = range;
     if (this.kind === "probability") window = pixels === "float32" ? [0, 1] : range;
     return {
-      name: channel.name || `Channel ${i + 1}`,
+      name: channelName(channel.name, i, alone),
       color: rgb ? RGB[i] : (channel.color ?? "#ffffff"),
       range,
       low: window[0],
@@ -110,6 +121,18 @@ export class Layer {
     const { visible, opacity, style } = former;
     Object.assign(this, { visible, opacity, style, shown: former.shown });
     if (former.channels.length === this.channels.length) this.channels = former.channels;
+    if (!this.stamps || !former.stamps) return;
+    former.stamps.renew(this.stamps.version); // painted on elsewhere meanwhile
+    this.stamps = former.stamps;
+  }
+
+  /** What a label is called and looks like. */
+  labelName(label) {
+    return this.classes.get(label)?.name ?? String(label);
+  }
+
+  labelColour(label) {
+    return this.classes.get(label)?.color ?? labelColour(label);
   }
 
   /** The layer's own plane where the viewer is at z and time; null where it has none. */
@@ -128,19 +151,51 @@ export class Layer {
     return this.channels.flatMap((channel, i) => (channel.visible ? [i] : []));
   }
 
-  /** One tile: its address, which is also its key, and its size. */
+  /** One tile: its address, which is also its key, and its size; `formers` may stand in for it. */
   piece(level, plane, channel, row, column) {
-    const { tile, description } = this;
-    const version = description.v === undefined ? "" : `?v=${encodeURIComponent(description.v)}`;
+    const { tile, description, stamps } = this;
     const place = `${level}/${plane.time}/${channel}/${plane.z}/${row}/${column}`;
+    const versions = stamps?.of(tile * 2 ** level, plane, row, column) ?? [description.v];
+    const [url, ...formers] = versions.map((v) => {
+      const version = v === undefined ? "" : `?v=${encodeURIComponent(v)}`;
+      return `${this.url}/tiles/${place}${version}`;
+    });
     return {
-      url: `${this.url}/tiles/${place}${version}`,
+      url,
+      formers,
       width: Math.min(tile, this.levels[level].x - column * tile),
       height: Math.min(tile, this.levels[level].y - row * tile),
       Array: this.Array,
     };
   }
+
+  /** The tile of a piece, else the newest of before that is here. */
+  here(tiles, { url, formers }) {
+    let found = tiles.get(url);
+    for (let i = 0; !found && i < formers.length; i++) found = tiles.get(formers[i]);
+    return found;
+  }
 }
+
+// Where the file names none, the server numbers them.
+function channelName(name, i, alone) {
+  if (alone && /^0?$/.test(name ?? "")) return "Brightness";
+  return /^\d*$/.test(name ?? "") ? `Channel ${name || i + 1}` : name;
+}
+
+const NAMED = 32; // classes with a colour of their own, as the graphics card is told
+
+/** Red, green and blue of the first labels, 0 to 1; null where they are as all labels. */
+function paletteOf(classes) {
+  const last = Math.min(NAMED, Math.max(0, ...classes.keys()));
+  if (!last) return null;
+  const colours = Array.from({ length: last }, (_, i) => classes.get(i + 1)?.color ?? null);
+  return new Float32Array(colours.flatMap((one, i) => rgb(one ?? hex(labelColour(i + 1)))));
+}
+
+// "rgb(1, 2, 3)" -> "#010203"
+const hex = (colour) =>
+  `#${colour.match(/\d+/g).map((part) => Number(part).toString(16).padStart(2, "0")).join("")}`;
 
 /** An image in one sentence. */
 export function spoken({ name, levels, channels, sizes }) {

@@ -58,7 +58,7 @@ function best(layer, plane, channel, { level, row, column }, tiles) {
   for (let up = 0; level + up <= layer.last; up++) {
     const place = { level: level + up, row: row >> up, column: column >> up };
     const piece = layer.piece(place.level, plane, channel, place.row, place.column);
-    const tile = tiles.get(piece.url);
+    const tile = layer.here(tiles, piece);
     if (tile) return { tile, ...place };
   }
   return null;
@@ -140,9 +140,9 @@ function rectangle(layer, view, channel, place, found, tiles, graphics) {
 
 /** Labels of one rectangle; only along the tile's edges its neighbours are looked at. */
 function outlines(layer, view, channel, found, { clip, part, grain }, tiles, graphics) {
-  const { opacity } = layer;
+  const { opacity, palette } = layer;
   if (layer.style !== "outlines") {
-    graphics.labels(found.tile, clip, part, { thick: [0, 0], opacity });
+    graphics.labels(found.tile, clip, part, { thick: [0, 0], opacity, palette });
     return;
   }
   const { x, y } = layer.scale;
@@ -164,7 +164,7 @@ function outlines(layer, view, channel, found, { clip, part, grain }, tiles, gra
       const inner = i === 1 && j === 1;
       const place = [across(a), down(b), across(c), down(d)];
       const near = inner ? null : beside;
-      graphics.labels(found.tile, place, [a, b, c, d], { beside: near, thick, opacity });
+      graphics.labels(found.tile, place, [a, b, c, d], { beside: near, thick, opacity, palette });
     }
 }
 
@@ -174,7 +174,7 @@ function around(layer, channel, { level, row, column }, tiles) {
   const inside = (r, c) => r >= 0 && c >= 0 && r * layer.tile < y && c * layer.tile < x;
   return [[row, column - 1], [row, column + 1], [row - 1, column], [row + 1, column]].map(
     ([r, c]) =>
-      inside(r, c) ? (tiles.get(layer.piece(level, layer.shown, channel, r, c).url) ?? null) : 0,
+      inside(r, c) ? (layer.here(tiles, layer.piece(level, layer.shown, channel, r, c)) ?? null) : 0,
   );
 }
 

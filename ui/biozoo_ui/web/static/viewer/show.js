@@ -6,7 +6,7 @@ import { draw } from "./scene.js";
 const MISSING = "Part of the image is missing.";
 const LOST = "The graphics card was reset. The image comes back by itself.";
 
-/** Draw the image: the first layer, and the others right of the wipe line. */
+/** Draw the image: the first layer, and the others right of the wipe line, or left of it. */
 export function paint(viewer, view) {
   const { graphics } = viewer;
   const { wipe, held } = viewer.state;
@@ -17,10 +17,18 @@ export function paint(viewer, view) {
     graphics.end();
     return;
   }
-  if (wipe !== null) graphics.rightOf(Math.round(wipe * viewer.parts.canvas.width));
-  for (const layer of overlays) if (layer.visible) draw(layer, view, viewer.tiles, graphics);
+  const column = wipe === null ? null : Math.round(wipe * viewer.parts.canvas.width);
+  const shown = overlays.filter((layer) => layer.visible);
+  if (column !== null) {
+    graphics.leftOf(column);
+    for (const layer of shown.filter(left)) draw(layer, view, viewer.tiles, graphics);
+    graphics.rightOf(column);
+  }
+  for (const layer of shown) if (!left(layer)) draw(layer, view, viewer.tiles, graphics);
   graphics.end();
 }
+
+const left = (layer) => layer.side === "left";
 
 /** The colour around the image. */
 export function empty(viewer) {

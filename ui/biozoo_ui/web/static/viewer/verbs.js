@@ -39,6 +39,10 @@ export function verbs(viewer) {
     },
     help: (on) => help(viewer, on),
     point: (left, top) => pointAt(viewer, left === null ? null : camera.toImage(left, top)),
+    at: (left, top) => camera.toImage(left, top),
+    get pen() {
+      return viewer.editor;
+    },
     centre: () => pointAt(viewer, { y: camera.y, x: camera.x }, true),
     retry: () => (viewer.error ? viewer.setLayers(viewer.asked) : viewer.tiles.retry()),
     panel: () => {
@@ -95,11 +99,11 @@ function pointAt(viewer, point, cross = false) {
   if (point)
     viewer.restTimer = setTimeout(() => {
       viewer.probing = true;
-      viewer.changed();
+      viewer.changed(false);
     }, AFTER);
   for (const other of viewer.linked) {
     other.shadowed = point; // its cursor shows there too
-    other.changed();
+    other.changed(false);
   }
-  viewer.changed();
+  viewer.changed(false);
 }

@@ -23,7 +23,7 @@ export function hero(models) {
       {},
       "Find, count and outline what is in your microscopy images, with models that run right here.",
     ),
-    el("p", {}, "No account, no upload to anyone: images and results stay on this computer."),
+    el("p", {}, "Nothing is sent anywhere else: images and results stay on the computer that biozoo runs on."),
     el("div", { class: "zoo-actions" }, ...actions),
   );
 }

@@ -3,12 +3,11 @@
 import { button, measured, notice, waiting } from "../parts.js";
 import { clear, el } from "../dom.js";
 import { objectWords } from "../jobs/words.js";
-import { request, scaleOf, scaleParam } from "../work/choices.js";
-import { drawn } from "../work/drawn.js";
-import { remember } from "../work/made.js";
-import { overlays } from "../work/stage.js";
-import { folded } from "../work/step.js";
-import { capital, sentence } from "../work/words.js";
+import { request, scaleOf, scaleParam } from "../workspace/choices.js";
+import { drawn } from "../workspace/drawn.js";
+import { overlays } from "../workspace/stage.js";
+import { folded } from "../workspace/step.js";
+import { capital, sentence } from "../workspace/words.js";
 import { createViewer } from "../../viewer/index.js";
 
 export class Column {
@@ -69,7 +68,6 @@ export class Column {
     this.set({ busy: true, error: "" });
     const got = await answered(this.page.api.post("api/previews", { ...asked, view }));
     if (mine !== this.number || look !== this.looks) return;
-    if (got.answer) remember(got.answer.layers);
     this.set({ busy: false, answer: got.answer ?? null, error: got.error?.message ?? "" });
     this.show();
   }

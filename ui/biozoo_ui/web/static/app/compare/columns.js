@@ -1,5 +1,7 @@
 // The columns of a comparison as they stand in the address: which model, at which scale.
 
+import { decoded } from "../router.js";
+
 export const MOST = 4; // a browser keeps few graphics contexts
 
 // {models: "a,b", scales: ",auto"} -> [{model: "a", scale: ""}, {model: "b", scale: "auto"}]
@@ -18,12 +20,4 @@ export function columnsParams(columns) {
     models: columns.map((one) => encodeURIComponent(one.model)).join(",") || undefined,
     scales: scales.some(Boolean) ? scales.join(",") : undefined,
   };
-}
-
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
 }

@@ -3,18 +3,12 @@
 import { button, empty, link, notice, waiting } from "../parts.js";
 import { el, loadStyle } from "../dom.js";
 import { address } from "../router.js";
-import { firstImage, request } from "../work/choices.js";
-import { drawn } from "../work/drawn.js";
-import { given } from "../work/made.js";
-import { sizeWords } from "../work/words.js";
+import { firstImage, request } from "../workspace/choices.js";
+import { drawn } from "../workspace/drawn.js";
+import { SAMPLES } from "../workspace/samples.js";
+import { given, sizeWords } from "../workspace/words.js";
 import { Column } from "./column.js";
 import { columnsOf, columnsParams, MOST } from "./columns.js";
-
-const SAMPLES = [
-  ["nuclei", "Nuclei"],
-  ["histology", "Tissue"],
-  ["em", "Membranes"],
-];
 
 export default async function open(element, params, tools) {
   await loadStyle(import.meta.url, "./compare.css");

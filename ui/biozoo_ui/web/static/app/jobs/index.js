@@ -1,4 +1,5 @@
-// The list of what ran, runs and waits in this session, the newest first, as it goes on.
+// The list of what ran, runs and waits in this session, trainings too, the newest first, as it goes
+// on.
 
 import {
   badge,
@@ -7,14 +8,16 @@ import {
   empty,
   link,
   notice,
-  progress,
   seconds,
   waiting,
   when,
 } from "../parts.js";
 import { clear, el, loadStyle } from "../dom.js";
 import { address } from "../router.js";
-import { drawn } from "../work/drawn.js";
+import { drawn } from "../workspace/drawn.js";
+import { isActive as isLearning } from "../workspace/train_words.js";
+import { ListRow } from "./list_row.js";
+import { TrainingRow } from "./training_row.js";
 import {
   choiceWords,
   isActive,
@@ -37,6 +40,7 @@ export default async function open(element, params, tools) {
 
 class List {
   jobs = null;
+  trainings = [];
   error = "";
   rows = new Map(); // id -> Row
 
@@ -49,7 +53,7 @@ class List {
       "div",
       { class: "jobs-head" },
       el("h1", {}, "Jobs"),
-      el("p", {}, "All that ran here. A run goes on when you close this page."),
+      el("p", {}, "All that ran here, retraining too. It goes on when you close this page."),
     );
     element.append(el("div", { class: "zoo-page jobs" }, head, this.said, this.list));
     this.draw([], () => [waiting("Looks for what ran...")]);
@@ -59,22 +63,24 @@ class List {
     clearTimeout(this.timer);
     const mine = (this.number = (this.number ?? 0) + 1);
     try {
-      const { jobs } = await this.tools.api.get("api/jobs");
+      const { api } = this.tools;
+      const asked = ["api/jobs", "api/trainings"].map((path) => api.get(path));
+      const [{ jobs }, { trainings }] = await Promise.all(asked);
       if (this.closed || mine !== this.number) return;
-      this.jobs = jobs;
+      Object.assign(this, { jobs, trainings });
       this.error = "";
     } catch (error) {
       if (this.closed || mine !== this.number) return;
       this.error = error.message;
     }
     this.sync();
-    const busy = this.error || this.jobs?.some(isActive);
+    const busy = this.error || this.jobs?.some(isActive) || this.trainings.some(isLearning);
     this.timer = setTimeout(() => this.look(), busy ? BUSY : QUIET);
   }
 
-  // What a person asked of a job; what the server refuses is said in its row.
+  // What a person asked of a row; what the server refuses is said in it.
   async ask(row, verb) {
-    const path = `api/jobs/${encodeURIComponent(row.job.id)}`;
+    const { path } = row;
     const { api, announce } = this.tools;
     try {
       await (verb === "delete" ? api.remove(path) : api.post(`${path}/${verb}`));
@@ -84,13 +90,14 @@ class List {
       row.refused = error.message;
     }
     await this.look();
-    row.sync(row.job);
+    row.sync(row.told);
   }
 
   sync() {
-    this.draw([this.error, this.jobs?.length === 0], () => {
+    const none = this.jobs && !this.jobs.length && !this.trainings.length;
+    this.draw([this.error, none], () => {
       if (this.error) return [notice("no", this.error)];
-      if (this.jobs.length) return [];
+      if (!none) return [];
       const go = link("Run a model on an image", address("run", {}), {
         primary: true,
         icon: "play",
@@ -104,10 +111,14 @@ class List {
       ];
     });
     if (!this.jobs) return;
-    const rows = this.jobs.map((job) => {
-      const row = this.rows.get(job.id) ?? new Row(this);
-      row.sync(job);
-      return [job.id, row];
+    const all = [
+      ...this.jobs.map((told) => ({ told, Kind: Row })),
+      ...this.trainings.map((told) => ({ told, Kind: TrainingRow })),
+    ].sort((a, b) => Date.parse(b.told.created) - Date.parse(a.told.created));
+    const rows = all.map(({ told, Kind }) => {
+      const row = this.rows.get(told.id) ?? new Kind(this);
+      row.sync(told);
+      return [told.id, row];
     });
     this.rows = new Map(rows);
     const elements = rows.map(([, row]) => row.element);
@@ -123,22 +134,13 @@ class List {
   }
 }
 
-class Row {
-  refused = "";
-
-  constructor(list) {
-    this.list = list;
-    this.element = el("li", { class: "jobs-row", "data-home": "" });
-    this.head = el("div", { class: "jobs-what" });
-    this.body = el("div", { class: "jobs-more" });
-    this.actions = el("div", { class: "zoo-actions jobs-actions" });
-    this.element.append(this.head, this.actions, this.body);
-    this.draw = { head: drawn(this.head), body: drawn(this.body), actions: drawn(this.actions) };
-    this.bar = progress();
+class Row extends ListRow {
+  get path() {
+    return `api/jobs/${encodeURIComponent(this.told.id)}`;
   }
 
   sync(job) {
-    this.job = job;
+    this.told = job;
     const active = isActive(job);
     const [status, words] = stateWords(job);
     Object.assign(this.element.dataset, { job: job.id, state: job.state });

@@ -1,12 +1,21 @@
-// A job as it goes on, over server-sent events; through a server that was killed and started again.
+// A job or a training as it goes on, over server-sent events; through a server that was killed and
+// started again.
 
 import { isActive } from "./words.js";
 
 const PAUSE = 2000; // milliseconds until a server that does not answer is asked again
 
 // watchJob(api, id, {onJob(job), onLost(), onGone()}) -> stop(). Ends by itself with the job.
-export function watchJob(api, id, { onJob, onLost = () => {}, onGone = () => {} }) {
-  const path = `api/jobs/${encodeURIComponent(id)}`;
+export const watchJob = (api, id, { onJob, ...more }) =>
+  watch(api, { path: `api/jobs/${encodeURIComponent(id)}`, event: "job", isActive }, onJob, more);
+
+// The same of whatever is told at `path` and, as `event`, at `path/events`.
+export function watch(
+  api,
+  { path, event, isActive: goesOn },
+  onChange,
+  { onLost = () => {}, onGone = () => {} } = {},
+) {
   let close = () => {};
   let timer = 0;
   let ended = false;
@@ -15,10 +24,10 @@ export function watchJob(api, id, { onJob, onLost = () => {}, onGone = () => {} 
     clearTimeout(timer);
     close();
   };
-  const take = (job) => {
+  const take = (now) => {
     if (ended) return;
-    if (!isActive(job)) stop(); // a browser would ask a stream that ended for ever
-    onJob(job);
+    if (!goesOn(now)) stop(); // a browser would ask a stream that ended for ever
+    onChange(now);
   };
   const gone = () => {
     stop();
@@ -28,7 +37,7 @@ export function watchJob(api, id, { onJob, onLost = () => {}, onGone = () => {} 
   const listen = () => {
     close = api.events(
       `${path}/events`,
-      { job: take, deleted: gone },
+      { [event]: take, deleted: gone },
       { onLost: lost, onEnd: ask },
     );
   };
@@ -38,9 +47,9 @@ export function watchJob(api, id, { onJob, onLost = () => {}, onGone = () => {} 
     lost();
     timer = setTimeout(async () => {
       try {
-        const job = await api.get(path);
+        const now = await api.get(path);
         if (ended) return;
-        take(job);
+        take(now);
         if (!ended) listen();
       } catch (error) {
         if (error.status === 404) gone();

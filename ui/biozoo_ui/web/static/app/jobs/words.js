@@ -5,6 +5,7 @@ import { seconds } from "../parts.js";
 const STATES = {
   waiting: ["note", "Waits"],
   running: ["note", "Runs"],
+  paused: ["note", "Paused"],
   done: ["yes", "Done"],
   failed: ["no", "Failed"],
   cancelled: ["note", "Cancelled"],

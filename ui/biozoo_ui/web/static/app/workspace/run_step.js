@@ -69,7 +69,7 @@ export function runStep(space, visible) {
       active ? running(space, job, bar) : job ? stopped(space, job) : null,
     ]);
   };
-  return { element: here.element, sync };
+  return { element: here.element, number: here.number, sync };
 }
 
 function running(space, job, bar) {

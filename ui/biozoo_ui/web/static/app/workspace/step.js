@@ -3,7 +3,7 @@
 import { clear, el, icon } from "../dom.js";
 import { drawn } from "./drawn.js";
 
-// step(2, "Model") -> {element, body, head(node), draw(values, children), state("now")}
+// step(2, "Model") -> {element, body, draw(values, children), state("now"), number(3)}
 export function step(number, title) {
   const id = `work-step-${number}`;
   const mark = el("span", { class: "work-mark", "aria-hidden": "true" }, String(number));
@@ -22,6 +22,7 @@ export function step(number, title) {
     body,
   );
   let now = "";
+  const marked = () => clear(mark, now === "done" ? icon("yes") : String(number));
   return {
     element,
     body,
@@ -33,7 +34,13 @@ export function step(number, title) {
       if (next === now) return;
       now = next;
       element.dataset.state = next;
-      clear(mark, next === "done" ? icon("yes") : String(number));
+      marked();
+    },
+    // which one it is of those that are shown
+    number(next) {
+      if (next === number) return;
+      number = next;
+      marked();
     },
   };
 }

@@ -4,15 +4,10 @@ import { button, notice, progress } from "../parts.js";
 import { el, icon } from "../dom.js";
 import { drawn } from "./drawn.js";
 import { openFile, openOwnSample, openPath, openSample } from "./doing.js";
-import { given } from "./made.js";
+import { SAMPLES } from "./samples.js";
 import { labelled } from "./step.js";
-import { sizeWords } from "./words.js";
+import { given, sizeWords } from "./words.js";
 
-const SAMPLES = [
-  ["nuclei", "Nuclei", "fluorescence"],
-  ["histology", "Tissue", "histology"],
-  ["em", "Membranes", "electron microscopy"],
-];
 const TAKEN = "TIFF, OME-TIFF, zipped OME-Zarr, PNG, JPEG, npy, CZI, LIF, ND2";
 
 // opener(space) -> {element, file, sync(state)}

@@ -29,7 +29,7 @@ export function checkStep(space) {
       return shown(space, check, params);
     });
   };
-  return { element: here.element, sync };
+  return { element: here.element, number: here.number, sync };
 }
 
 function shown(space, check, params) {

@@ -34,9 +34,8 @@ export function pixelWords({ pixel_size: size, sizes, unit = "µm" }) {
 
 const short = (value) => String(Number(value.toPrecision(4)));
 
-export function channelNames({ channels }) {
-  return channels.map((channel, i) => channel.name || `${i + 1}`);
-}
+// Those that are offered to run on: not what a run or a preview made.
+export const given = (images) => images.filter((image) => !image.result);
 
 // Notes of the library as sentences: "padded along x" -> "Padded along x."
 export function sentence(words) {

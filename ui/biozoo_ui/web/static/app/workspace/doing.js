@@ -2,7 +2,6 @@
 
 import { bytes } from "../parts.js";
 import { imagesParam, request } from "./choices.js";
-import { remember } from "./made.js";
 
 const STOPPED = "AbortError";
 
@@ -107,7 +106,6 @@ export async function preview(space, view) {
     space.set({ previewing: null }); // a newer one, in another tab
   else if (got.error) space.set({ previewing: null, previewError: got.error.message });
   else {
-    remember(got.answer.layers);
     space.set({ previewing: null, preview: got.answer });
     space.tools.announce("The preview is there.");
   }

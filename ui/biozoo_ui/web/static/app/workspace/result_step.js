@@ -43,7 +43,7 @@ export function resultStep(space, again) {
         : null,
     ]);
   };
-  return { element: here.element, sync };
+  return { element: here.element, number: here.number, sync };
 }
 
 function head(job) {

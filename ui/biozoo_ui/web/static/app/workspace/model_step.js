@@ -4,8 +4,8 @@ import { badge, button, link, notice, waiting } from "../parts.js";
 import { el } from "../dom.js";
 import { address } from "../router.js";
 import { assigned, imagesParam } from "./choices.js";
-import { given } from "./made.js";
 import { labelled, step } from "./step.js";
+import { given } from "./words.js";
 
 const MOST = 5; // suggestions
 
@@ -37,7 +37,7 @@ export function modelStep(space) {
       return suggestions(space, models, elsewhere);
     });
   };
-  return { element: here.element, sync };
+  return { element: here.element, number: here.number, sync };
 }
 
 function card(model, api) {

@@ -5,8 +5,12 @@
 
 import { isActive } from "../jobs/words.js";
 import { watchJob } from "../jobs/watch.js";
-import { remember } from "./made.js";
+import { AnnotationHandle } from "./annotation.js";
 import { channelParam, firstImage, imagesParam, request, scaleParam } from "./choices.js";
+
+const GONE =
+  "This image is not open any more: images are forgotten after a while, and when the server is " +
+  "started again. Open it again: what you painted on it is kept.";
 
 const NOTHING = {
   me: null, // GET api/me
@@ -29,6 +33,24 @@ const NOTHING = {
   starting: false,
   layers: [], // of the job's result, opened as images
   away: null, // a job that goes on while one looks at something else
+  annotations: null, // of this image, as the server describes them; null: not known yet
+  annotation: null, // the one that is painted
+  annotating: false, // it is being begun or imported
+  annotationError: "",
+  annotationNotes: [],
+  unsaved: { count: 0, message: "" }, // strokes that the server does not have yet
+  live: null, // the live session, as the server describes it
+  liveBusy: "", // what it is waited for
+  liveError: "",
+  refitting: false,
+  trainCheck: null, // whether the model can be retrained, and how
+  samples: null, // [{image, choices}]: what can be learned from
+  trainings: null, // of this session
+  training: null,
+  trainLayers: null, // what it says of the image: after a round, or before and after
+  trainError: "",
+  trainStarting: false,
+  trainLost: false,
 };
 
 export class Space {
@@ -36,6 +58,8 @@ export class Space {
   ended = false;
   asked = {}; // name -> number of the newest question; older answers are dropped
   listeners = new Set();
+  takers = new Set(); // called with new params and `other(name)`: whether one is another now
+  annotation = new AnnotationHandle(); // for steps that learn from what is painted
 
   constructor(tools) {
     this.tools = tools;
@@ -66,7 +90,8 @@ export class Space {
     }
     const forget = (...names) => names.forEach((name) => name in patch || delete params[name]);
     if (other("model") && this.params.model) forget("channel", "scale");
-    if (other("image") && this.params.image) forget("channel");
+    if (other("image") && this.params.image) forget("channel", "correct");
+    if (["model", "image", "channel", "scale"].some(other)) forget("live");
     this.tools.replace(params);
     this.take(params);
   }
@@ -82,6 +107,7 @@ export class Space {
     if (other("job")) this.loadJob(params.job);
     if (image || ["model", "channel", "scale"].some(other)) this.forgetPreview();
     if (["model", "image", "channel", "scale"].some(other)) this.check();
+    for (const taker of this.takers) taker(params, other);
     this.set({});
   }
 
@@ -94,6 +120,7 @@ export class Space {
       return current() ? { answer } : null;
     } catch (error) {
       if (!current() || error.name === "AbortError") return null;
+      if (error.status === 404 && name !== "doubt") this.doubt(); // it may be the image that is gone
       return { error };
     }
   }
@@ -138,7 +165,19 @@ export class Space {
 
   gone(error) {
     if (error.status !== 404) return error.message;
-    return "This image is not open any more: images are forgotten after a while. Open it again.";
+    return GONE;
+  }
+
+  // Something is not there any more: the server may have been started again, without the image.
+  async doubt() {
+    const { image } = this.state;
+    if (!image) return;
+    const path = `api/images/${encodeURIComponent(image.id)}`;
+    const got = await this.newest("doubt", () => this.api.get(path));
+    if (got?.error?.status !== 404 || this.state.image?.id !== image.id) return;
+    this.listImages();
+    if (this.params.job) this.reopen(this.params.job);
+    else this.set({ image: null, openError: GONE });
   }
 
   async loadModel(id) {
@@ -240,7 +279,6 @@ export class Space {
     const got = await this.newest("layers", () => Promise.allSettled(asked));
     if (!got || this.params.job !== job.id) return;
     const layers = got.answer.filter((one) => one.value).map((one) => one.value);
-    remember(layers);
     const failed = got.answer.find((one) => one.reason)?.reason;
     this.forgetPreview();
     this.set({

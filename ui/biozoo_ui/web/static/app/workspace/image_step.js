@@ -52,7 +52,7 @@ export function imageStep(space, opener) {
       ];
     });
   };
-  return { element: here.element, sync };
+  return { element: here.element, number: here.number, sync };
 }
 
 // A file of several images: which one is looked at.

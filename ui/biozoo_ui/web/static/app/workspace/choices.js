@@ -1,13 +1,6 @@
 // The choices as they stand in the address, and as the server is asked. Pure functions.
 
-// An address may be anything that somebody typed.
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
+import { decoded } from "../router.js";
 
 // "2,DAPI" -> [2, "DAPI"], "0" -> 0, "" -> undefined, '{"raw":0}' -> {raw: 0}
 export function channelOf(param) {
