@@ -58,9 +58,12 @@ types: setup
 layers: setup
 	$(BIN)/lint-imports
 
-# Two processes; a file stays in one of them, as its fixtures are costly.
+# Two processes; a file stays in one of them, as its fixtures are costly. A test of real processes and
+# pages can run out of its time beside another one: what failed runs once more, alone, and is named.
+TESTS := $(BIN)/python -m pytest -q
 test: setup      ## the tests (shared and browser ones where their material is)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(TESTS) -n 2 --dist loadfile || { test $$? = 1 && echo "What failed, once more and alone:" \
+	    && $(TESTS) --last-failed --last-failed-no-failures none; }
 
 test-cuda: setup ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -q -m cuda

@@ -241,9 +241,23 @@ def test_every_way_to_lay_an_image_is_exact() -> None:
 def test_magnification_makes_objects_larger() -> None:
     free = Augmentation([AugmentationSpec(kind="affine")], ("y", "x"))
     disc = np.hypot(*np.mgrid[-32:32, -32:32]) < 10
-    made = free.resample(disc[None].astype(np.int32), (0.4, 2.0), (64, 64), nearest=True)
+    labels = disc[None].astype(np.int32)
+    [made] = free.resample([(labels, True)], (0.4, 2.0), (32, 32), (64, 64))
     assert made.dtype == np.int32
     assert 3.6 < made.sum() / disc.sum() < 4.4
+
+
+def test_a_view_is_centred_and_goes_on_mirrored_beyond_the_edge() -> None:
+    free = Augmentation([AugmentationSpec(kind="affine")], ("y", "x"))
+    plane = np.random.default_rng(0).normal(size=(1, 20, 30)).astype(np.float32)
+    [straight] = free.resample([(plane, False)], (0.0, 1.0), (9, 12), (11, 15))
+    np.testing.assert_allclose(straight, plane[:, 4:15, 5:20], atol=1e-5)
+    [beyond] = free.resample([(plane, False)], (0.0, 1.0), (2, 29), (11, 15))
+    mirrored = np.pad(plane, ((0, 0), (8, 8), (8, 8)), mode="symmetric")
+    np.testing.assert_allclose(beyond, mirrored[:, 5:16, 30:45], atol=1e-5)
+    [turned] = free.resample([(plane, False)], (np.pi / 2, 1.0), (10, 10), (7, 7))
+    expected = np.rot90(plane[:, 7:14, 7:14], -1, (1, 2))
+    np.testing.assert_allclose(turned, expected, atol=1e-4)
 
 
 def test_an_unknown_option_names_those_that_there_are() -> None:

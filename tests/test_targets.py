@@ -23,6 +23,8 @@ from biozoo_trainers.targets.distance import ForegroundDistance, ForegroundDista
 from biozoo_trainers.targets.foreground import Foreground
 from biozoo_trainers.targets.image import ImageToImage
 
+pytest.importorskip("edt")
+
 SOURCES = Path(__file__).resolve().parents[1] / "zoo" / "models"
 KINDS = {
     "affinities": Affinities,

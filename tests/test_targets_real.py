@@ -14,6 +14,8 @@ from biozoo_trainers.scores import mean_scores, score_instances
 from biozoo_trainers.targets import Target, make_target
 from biozoo_trainers.targets.base import as_labels
 
+pytest.importorskip("edt")
+
 LOCAL = (
     "affinities",
     "foreground",

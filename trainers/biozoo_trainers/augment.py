@@ -1,7 +1,7 @@
 """How images are varied while a network is trained, so that it learns what matters.
 
 Geometry moves image and labels alike: flips and quarter turns exactly, turns by any angle and
-magnification by MONAI's affine resampling (labels to the nearest pixel, what lies beyond the edge
+magnification by torch's sampling on a grid (labels to the nearest pixel, what lies beyond the edge
 mirrored). Intensities are varied by MONAI's transforms after the preprocessing; their strengths are
 in units of the images' own standard deviation, so they suit every normalisation.
 
@@ -124,14 +124,14 @@ class Augmentation:
     ) -> None:
         self._spatial = tuple(spatial)
         self._geometry: dict[str, tuple[float, dict[str, Any]]] = {}
-        transforms = []
+        self._intensity: list[tuple[float, Any]] = []
         for spec in specs:
             options = _options(spec)
             if spec.kind in _GEOMETRY:
                 self._geometry[spec.kind] = (spec.probability, options)
             else:
-                transforms.append(_intensity(spec.kind, spec.probability, options, spread))
-        self._intensity = _composed(transforms) if transforms else None
+                transform = _intensity(spec.kind, options, spread)
+                self._intensity.append((spec.probability, transform))
 
     def variant(self, rng: np.random.Generator) -> Variant:
         """An exact way to lay an image."""
@@ -159,55 +159,63 @@ class Augmentation:
 
     def resample(
         self,
-        array: NDArray[Any],
+        arrays: Sequence[tuple[NDArray[Any], bool]],
         view: tuple[float, float],
+        centre: Sequence[int],
         shape: Sequence[int],
-        *,
-        nearest: bool,
-    ) -> NDArray[Any]:
-        """A turned and magnified view from the middle of an array (c, then spatial axes).
+    ) -> list[NDArray[Any]]:
+        """A turned and magnified view of arrays that lie alike; what is beyond the edge mirrored.
 
         Parameters
         ----------
+        arrays
+            Each (c, then spatial axes), and whether it holds labels: no value is made up then.
         view
             Of `affine`; the turn is in the plane of the last two axes, the magnification along
-            these too.
+            these too. Axes before are as long as in the view.
+        centre
+            The pixel of the plane, row and column, that comes to lie in the view's middle.
         shape
             Of the view.
-        nearest
-            For labels: no value that is not there.
         """
         import torch
-        from monai.transforms.spatial.array import Affine
+        from torch.nn import functional
 
         angle, scale = view
-        ndim = len(shape)
-        rotate: Any = angle if ndim == 2 else (angle, 0.0, 0.0)
-        factor = (*(1.0,) * (ndim - 2), 1 / scale, 1 / scale)
-        transform = Affine(
-            rotate_params=rotate,
-            scale_params=factor,
-            spatial_size=tuple(shape),
-            mode="nearest" if nearest else "bilinear",
-            padding_mode="reflection",
-            image_only=True,
+        (rows, columns), (height, width) = arrays[0][0].shape[-2:], shape[-2:]
+        # Where in the plane a pixel of the view comes from; both are -1..1 from edge to edge.
+        cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+        back = [
+            [cos * width / columns, sin * height / columns, (2 * centre[1] + 1) / columns - 1],
+            [-sin * width / rows, cos * height / rows, (2 * centre[0] + 1) / rows - 1],
+        ]
+        grid = functional.affine_grid(
+            torch.tensor([back]), [1, 1, height, width], align_corners=False
         )
-        # Labels as float32 are exact up to 16 million.
-        made = transform(torch.from_numpy(np.ascontiguousarray(array, np.float32)))
-        values: NDArray[np.float32] = np.asarray(made)
-        if nearest:
-            return np.round(values).astype(array.dtype)
-        return values
+        made: list[NDArray[Any]] = []
+        for array, is_labels in arrays:
+            # Labels as float32 are exact up to 16 million.
+            planes = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            found = functional.grid_sample(
+                planes.reshape(1, -1, rows, columns),
+                grid,
+                mode="nearest" if is_labels else "bilinear",
+                padding_mode="reflection",
+                align_corners=False,
+            )
+            values = found.reshape((*array.shape[:-2], height, width)).numpy()
+            made.append(values.astype(array.dtype) if is_labels else values)
+        return made
 
     def vary(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """The intensities of a patch (c, then spatial axes) varied."""
-        if self._intensity is None:
-            return image
-        self._intensity.set_random_state(seed=int(rng.integers(2**31)))
-        made: NDArray[np.float32] = np.asarray(
-            self._intensity(np.ascontiguousarray(image)), np.float32
-        )
-        return made
+        varied: Any = image
+        for chance, transform in self._intensity:
+            # Drawn here: to have all drawn by MONAI's own takes longer than what they do.
+            if rng.random() < chance:
+                transform.set_random_state(seed=int(rng.integers(2**31)))
+                varied = transform(varied)
+        return np.asarray(varied, np.float32)
 
 
 def _options(spec: AugmentationSpec) -> dict[str, Any]:
@@ -220,14 +228,8 @@ def _options(spec: AugmentationSpec) -> dict[str, Any]:
     return {**known, **spec.options}
 
 
-def _composed(transforms: Sequence[Any]) -> Any:
-    from monai.transforms.compose import Compose
-
-    return Compose(list(transforms))
-
-
-def _intensity(kind: str, chance: float, options: dict[str, Any], spread: float) -> Any:
-    """The transform of MONAI that a kind stands for."""
+def _intensity(kind: str, options: dict[str, Any], spread: float) -> Any:
+    """The transform of MONAI that a kind stands for, always applied."""
     try:
         from monai.transforms.intensity import array as mt
     except ImportError as exc:
@@ -235,17 +237,15 @@ def _intensity(kind: str, chance: float, options: dict[str, Any], spread: float)
             what="Varying images for the training", library="monai", install=install_line("train")
         ) from exc
     if kind == "brightness":
-        return mt.RandShiftIntensity(offsets=options["by"] * spread, prob=chance)
+        return mt.RandShiftIntensity(offsets=options["by"] * spread, prob=1.0)
     if kind == "contrast":
-        return mt.RandScaleIntensityFixedMean(
-            factors=options["by"], prob=chance, preserve_range=False
-        )
+        return mt.RandScaleIntensityFixedMean(factors=options["by"], prob=1.0, preserve_range=False)
     if kind == "gamma":
-        return mt.RandAdjustContrast(gamma=tuple(options["range"]), prob=chance)
+        return mt.RandAdjustContrast(gamma=tuple(options["range"]), prob=1.0)
     if kind == "noise":
-        return mt.RandGaussianNoise(std=options["by"] * spread, prob=chance)
+        return mt.RandGaussianNoise(std=options["by"] * spread, prob=1.0)
     if kind == "shading":
         by = options["by"]
-        return mt.RandBiasField(degree=2, coeff_range=(-by, by), prob=chance)
+        return mt.RandBiasField(degree=2, coeff_range=(-by, by), prob=1.0)
     sigma = tuple(options["sigma"])
-    return mt.RandGaussianSmooth(sigma_x=sigma, sigma_y=sigma, sigma_z=(0.01, 0.01), prob=chance)
+    return mt.RandGaussianSmooth(sigma_x=sigma, sigma_y=sigma, sigma_z=(0.01, 0.01), prob=1.0)

@@ -206,13 +206,12 @@ class Patches:
         rng: np.random.Generator,
     ) -> Patch:
         """A piece read with its surroundings, laid, turned and magnified, then encoded."""
+        ndim = len(self.size)
         wide = [s + 2 * self.reach for s in self.size]
-        factor = 1.0  # pixels of the image that one of the view may need along an axis
-        if view is not None:
+        read = list(variant.shape(wide))  # before it is laid
+        if view is not None:  # the plane holds the view however it is turned
             factor = (abs(math.cos(view[0])) + abs(math.sin(view[0]))) / view[1]
-        read = [math.ceil(w * (factor if n >= len(wide) - 2 else 1)) for n, w in enumerate(wide)]
-        if view is not None or variant.turns % 2:  # the plane holds the view however it is turned
-            read[-2:] = [max(read[-2:])] * 2
+            read[-2:] = [math.ceil(max(read[-2:]) * factor) + 2] * 2
         centre = self._centre(places, item.shape, self.size, rng)
         start = [c - r // 2 for c, r in zip(centre, read, strict=True)]
         inside = tuple(
@@ -221,15 +220,20 @@ class Patches:
         image, labels = item.read(inside)
         offset = [s - i.start for s, i in zip(start, inside, strict=True)]
         # What lies beyond the edge goes on mirrored, labels too: so the runner pads an image.
-        ndim = len(item.shape)
-        image = variant.of(covered(image, offset, read, "symmetric"), ndim)
-        labels = variant.of(covered(labels, offset, read, "symmetric"), ndim)
-        if view is not None:
-            image, labels = self._turned(item, image, labels, view, wide)
+        if view is None:
+            image, labels = (covered(a, offset, read, "symmetric") for a in (image, labels))
+        else:
+            middle = [c - i.start for c, i in zip(centre[-2:], inside[-2:], strict=True)]
+            deep = [*read[:-2], *image.shape[-2:]]
+            image, labels = (
+                covered(a, [*offset[:-2], 0, 0], deep, "symmetric") for a in (image, labels)
+            )
+            image, labels = self._turned(item, image, labels, view, middle, variant.shape(wide))
+        image, labels = variant.of(image, ndim), variant.of(labels, ndim)
         made = self._encode(np.ascontiguousarray(labels), np.ascontiguousarray(image))
-        middle = [(n - s) // 2 for n, s in zip(image.shape[-ndim:], self.size, strict=True)]
+        cut = [self.reach] * ndim
         return Patch(
-            *(covered(a, middle, self.size, "constant") for a in (image, made.target, made.weight))
+            *(covered(a, cut, self.size, "constant") for a in (image, made.target, made.weight))
         )
 
     def _turned(
@@ -238,14 +242,15 @@ class Patches:
         image: NDArray[np.float32],
         labels: NDArray[Any],
         view: tuple[float, float],
+        middle: Sequence[int],
         wide: Sequence[int],
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        made = self._augment.resample(image, view, wide, nearest=False)
-        if item.supplies in ("instances", "classes"):
-            return made, self._augment.resample(labels[None], view, wide, nearest=True)[0]
-        if labels is image:
-            return made, made
-        return made, self._augment.resample(labels, view, wide, nearest=False)
+        numbers = item.supplies in ("instances", "classes")
+        arrays: list[tuple[NDArray[Any], bool]] = [(image, False)]
+        if labels is not image:
+            arrays.append((labels[None], True) if numbers else (labels, False))
+        made = self._augment.resample(arrays, view, middle, wide)
+        return made[0], made[-1][0] if numbers else made[-1]
 
     def _encode(self, labels: NDArray[Any], image: NDArray[np.float32]) -> Encoded:
         if self._masking is not None:  # hidden pixels are drawn after the intensities were varied

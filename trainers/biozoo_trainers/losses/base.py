@@ -58,13 +58,12 @@ class Loss(torch.nn.Module, ABC):
             )
         weight = weight.float().expand_as(logits)
         counts = weight > 0
-        # Chosen, not multiplied: 0 times NaN is NaN, in the value and in the gradient.
-        zero = logits.new_zeros((), dtype=torch.float32)
-        return self.value(
-            torch.where(counts, logits.float(), zero),
-            torch.where(counts, target.float(), zero),
-            weight,
-        )
+        if not bool(counts.all()):
+            # Chosen, not multiplied: 0 times NaN is NaN, in the value and in the gradient.
+            zero = logits.new_zeros((), dtype=torch.float32)
+            logits = torch.where(counts, logits.float(), zero)
+            target = torch.where(counts, target.float(), zero)
+        return self.value(logits.float(), target.float(), weight)
 
     @abstractmethod
     def value(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

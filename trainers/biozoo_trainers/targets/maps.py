@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biozoo.errors import MissingDependencyError
+from biozoo.install import install_line
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,7 +27,7 @@ __all__ = [
     "gaps",
     "largest_extent",
     "near_unknown",
-    "object_sizes",
+    "numbered",
     "outlines",
     "touching_unknown",
     "two_objects_within",
@@ -33,6 +36,9 @@ __all__ = [
 
 #: Numbers up to this are looked up in a table; larger ones are sorted, at ten times the time.
 _DIRECT = 2**22
+
+#: A table of so many entries takes less time than numbering the objects of a patch anew.
+_SHORT = 2**16
 
 
 def two_objects_within(labels: Labels, window: int) -> Mask:
@@ -125,28 +131,26 @@ def edge_distance(labels: Labels) -> tuple[NDArray[np.float32], NDArray[np.float
         In pixels, float32: 1 in the outermost pixels of an object, 0 outside of all.
     largest
         The largest distance in the object of each pixel, float32; 1 outside of all.
+
+    Raises
+    ------
+    MissingDependencyError
+        edt is not installed.
     """
-    from scipy import ndimage as ndi
-
-    distance = np.zeros(labels.shape, np.float32)
-    largest = np.ones(labels.shape, np.float32)
-    numbers, _ = consecutive(labels)
-    for number, box in enumerate(ndi.find_objects(numbers), start=1):
-        wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        mask = numbers[wide] == number
-        # An object that fills the whole image has no edge: all of it is its middle.
-        away = np.ones(mask.shape) if mask.all() else ndi.distance_transform_edt(mask)
-        distance[wide][mask] = away[mask]
-        largest[wide][mask] = away.max()
-    return distance, largest
-
-
-def object_sizes(labels: Labels) -> NDArray[np.int64]:
-    """The number of pixels of each pixel's object; 0 outside of all."""
-    numbers, n = consecutive(labels)
-    sizes = np.bincount(numbers.ravel(), minlength=n + 1)
-    sizes[0] = 0
-    return sizes[numbers]
+    try:
+        import edt
+    except ImportError as exc:
+        raise MissingDependencyError(
+            what="Measuring distances in objects", library="edt", install=install_line("train")
+        ) from exc
+    numbers, n = numbered(labels)
+    distance: NDArray[np.float32] = edt.edt(numbers)  # of all objects at once
+    # An object that fills the whole image has no edge: all of it is its middle.
+    distance[np.isinf(distance)] = 1
+    largest = np.zeros(n + 1, np.float32)
+    np.maximum.at(largest, numbers.ravel(), distance.ravel())
+    largest[0] = 1
+    return distance, largest[numbers]
 
 
 def largest_extent(labels: Labels) -> int:
@@ -155,6 +159,15 @@ def largest_extent(labels: Labels) -> int:
 
     boxes = ndi.find_objects(consecutive(labels)[0])
     return max((s.stop - s.start for box in boxes for s in box), default=0)
+
+
+def numbered(labels: Labels) -> tuple[Labels, int]:
+    """Objects by their own numbers where these are small, else by 1..n, all else 0; and the
+    largest number.
+    """
+    positive = np.maximum(labels, 0)
+    top = int(positive.max(initial=0))
+    return (positive, top) if top <= _SHORT else consecutive(labels)
 
 
 def consecutive(labels: Labels) -> tuple[Labels, int]:

@@ -143,7 +143,7 @@ class ObjectMaps(Target):
         labels = as_labels(labels)
         known = labels >= 0
         gap = maps.two_objects_within(labels, GAP_WINDOW)
-        usual = np.where(known, self._small(labels) + GAP_WEIGHT * gap, 0.0)
+        usual = np.where(known, self._small(labels) + np.float32(GAP_WEIGHT) * gap, np.float32(0))
         made = [self._channel(role, labels) for role in self.roles_used]
         target = np.stack([value for value, _, _ in made]).astype(np.float32)
         weight = np.stack([usual * more * sure for _, more, sure in made]).astype(np.float32)
@@ -179,12 +179,14 @@ class ObjectMaps(Target):
         scaled: NDArray[np.float32] = np.minimum(distance / full, np.float32(1))
         return scaled
 
-    def _small(self, labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    def _small(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """How much each pixel counts for the size of its object: 1 outside of all."""
-        across = maps.object_sizes(labels) ** (1 / labels.ndim)
-        factor: NDArray[np.float64] = np.clip(USUAL_ACROSS / np.maximum(across, 1.0), *SMALL_LIMITS)
-        factor[labels <= 0] = 1.0
-        return factor
+        numbers, n = maps.numbered(labels)
+        across = np.bincount(numbers.ravel(), minlength=n + 1) ** (1 / labels.ndim)
+        factor = np.clip(USUAL_ACROSS / np.maximum(across, 1.0), *SMALL_LIMITS)
+        factor[0] = 1.0
+        counts: NDArray[np.float32] = factor.astype(np.float32)[numbers]
+        return counts
 
     # -------------------------------------------------------------------------------- from channels
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from biozoo.closing import Closing
+from biozoo_runners.torch_devices import torch_threads
 
 if TYPE_CHECKING:
     from ..patches import Batch, Patches
@@ -46,7 +47,9 @@ class Feed(Closing):
         return batch
 
     def _make(self, step: int, count: int) -> Batch:
-        return self._patches.batch(step * self._parts + self._part, count)
+        # More threads would take turns with those of the network, which wait for each other.
+        with torch_threads(1):
+            return self._patches.batch(step * self._parts + self._part, count)
 
     def close(self) -> None:
         """Stop making batches."""

@@ -35,7 +35,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         names = target.channels(ndim)
         terms: Any = recipe.losses or target.default_losses(ndim)
-        self._terms: list[tuple[str, float, list[int] | None]] = []
+        self._terms: list[tuple[str, float, slice | list[int] | None]] = []
         losses = []
         for term in terms:
             channels = None if term.channels is None else list(term.channels)
@@ -45,7 +45,7 @@ class Objective(torch.nn.Module):
                     f"has {len(names)}: {', '.join(names)}, counted from 0."
                 )
             of = "" if channels is None else f" {'+'.join(names[c] for c in channels)}"
-            self._terms.append((f"{term.kind}{of}", float(term.weight), channels))
+            self._terms.append((f"{term.kind}{of}", float(term.weight), _picked(channels)))
             losses.append(make_loss(term.kind, term.options))
         self.losses = torch.nn.ModuleList(losses)
         self.parts: dict[str, torch.Tensor] = {}
@@ -64,3 +64,10 @@ class Objective(torch.nn.Module):
             self.parts[name] = value.detach()
             total = total + factor * value
         return total
+
+
+def _picked(channels: list[int] | None) -> slice | list[int] | None:
+    """What takes these channels of a tensor: without a copy where they follow each other."""
+    if not channels or channels != list(range(channels[0], channels[-1] + 1)):
+        return channels
+    return slice(channels[0], channels[-1] + 1)
