@@ -107,12 +107,31 @@ def test_real_nuclei_come_back(kind: str, shared: Path) -> None:
 @pytest.mark.parametrize("kind", LOCAL)
 def test_real_cells_come_back_in_3d(kind: str, shared: Path) -> None:
     """The cells of an ovule, each touching others on all sides."""
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(shared / "data" / "plantseg_ovules_3d" / "1135_mini.h5") as file:
-        labels = as_labels(file["label"][20:80, 20:80, 20:80])
-    labels = without_specks(labels)
+    labels = without_specks(_ovule(shared, "1135_mini")[20:80, 20:80, 20:80])
     assert labels.max() > 10
     assert _again(make_target(kind), labels).value >= 0.98
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["foreground", "affinities"])
+def test_slices_of_cells_at_the_edge_come_back(kind: str, shared: Path) -> None:
+    """Of one plane, as a crop leaves them; boundaries and distances lose these."""
+    labels = without_specks(in_pieces(_ovule(shared, "sample_ovule")))
+    assert labels.max() > 40
+    assert _again(make_target(kind), labels).value >= 0.98
+
+
+def _ovule(shared: Path, name: str) -> NDArray[np.int32]:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(shared / "data" / "plantseg_ovules_3d" / f"{name}.h5") as file:
+        return as_labels(file["label"][:])
+
+
+def in_pieces(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each connected piece of a label as an object."""
+    from skimage.measure import label
+
+    return as_labels(label(labels, connectivity=1))
 
 
 def _again(target: Target, labels: NDArray[Any]) -> Any:
