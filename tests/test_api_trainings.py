@@ -261,7 +261,7 @@ def test_without_the_libraries_the_install_line_and_live_mode_are_told(
     told = client.post("/api/trainings/checks", json={"model": "tiny"}).json()
     assert not told["possible"]
     assert told["install"] == install_line("train")
-    for words in ("Retraining needs Nothing", "Live mode needs none"):
+    for words in ("not installed here: Nothing.", "Live mode needs none"):
         assert words in told["why"]
     answer = client.post("/api/trainings", json={"model": "tiny", "samples": [{"image": image}]})
     assert answer.status_code == 501

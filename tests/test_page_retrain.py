@@ -268,7 +268,7 @@ def test_where_its_libraries_are_missing_the_page_says_what_to_type_and_where(
         assert " install " in line
         assert line.endswith(("[train]", "[train]'", '[train]"'))
         told = page.inner_text("[data-step=retrain] .zoo-notice")
-        for words in ("Retraining needs MONAI", "open a terminal", "reload this page", "Live mode"):
+        for words in ("not installed here: MONAI.", "open a terminal", "reload", "Live mode"):
             assert words in told
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.click("[data-key=to-live]")

@@ -20,6 +20,7 @@ LIBRARIES = {
     "monai": "MONAI",
     "torchmetrics": "torchmetrics",
     "onnx2pytorch": "onnx2pytorch",
+    "edt": "edt",
 }
 """Modules that retraining imports -> what they are called."""
 
@@ -45,7 +46,7 @@ def check_training(package: ModelPackage) -> CheckAnswer:
     why = install = ""
     if recipe.trainable != "no" and (names := lacking()):
         install = INSTALL
-        why = f"Retraining needs {names}, which is not installed here. {LIVE}"
+        why = f"Retraining needs libraries that are not installed here: {names}. {LIVE}"
     if recipe.trainable == "no":
         why = f"{recipe.why.rstrip('.')}. Live mode may work: it refits the last layer only."
     return CheckAnswer(
