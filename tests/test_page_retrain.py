@@ -112,7 +112,7 @@ def bands(page: Any) -> list[list[bool]]:
 def test_from_a_painted_object_to_a_kept_model_and_back(
     browser: Any, server: Server, home: Path, gray: Path
 ) -> None:
-    with visit(browser, server, "#/run?model=teachable") as page:
+    with visit(browser, server, "#/run?model=teachable&channel=0") as page:
         upload(page, gray)
         page.click("[data-key=setup]")
         page.wait_for_selector("[data-train-form]:has-text('nothing is painted yet')")
@@ -142,6 +142,7 @@ def test_from_a_painted_object_to_a_kept_model_and_back(
         page.wait_for_selector("[data-kept=teachable-mine]")
         page.click("[data-key=use]")
         page.wait_for_selector("[data-model=teachable-mine]")
+        assert "channel=0" in page.url, "the new model sees the image as its parent does"
         page.reload()
         page.wait_for_selector("[data-kept=teachable-mine]")
         page.click("[data-key=undo-keep]")

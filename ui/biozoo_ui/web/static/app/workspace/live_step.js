@@ -110,7 +110,7 @@ function keeping(space, live, { keeping: kept, model }) {
       "data-key": "use",
       onClick: () => {
         live.end();
-        space.choose({ model: kept.model });
+        space.chooseKin(kept.model);
       },
     });
     const undo = button("Undo", {

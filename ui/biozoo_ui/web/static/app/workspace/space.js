@@ -96,6 +96,12 @@ export class Space {
     this.take(params);
   }
 
+  // A model that was made of the chosen one, or that it was made of: it sees the image alike.
+  chooseKin(model) {
+    const { channel, scale } = this.params;
+    this.choose({ model, channel, scale });
+  }
+
   // The address as it is now: asks the server for all that is new in it.
   take(params) {
     const before = this.params;

@@ -156,7 +156,7 @@ export class Train {
     const removed = "The new model was removed.";
     space.tools.announce(verb === "keep" ? `${training.kept} is in your zoo.` : removed);
     if (verb === "undo" && space.params.model !== training.model) {
-      space.choose({ model: training.model });
+      space.chooseKin(training.model);
     }
     await space.loadModels();
   }

@@ -98,7 +98,7 @@ function told(space, train, training, bar, active) {
     ? `${samples.length} image${samples.length === 1 ? "" : "s"}`
     : folders.join(", ");
   const ask = (verb) => train.ask(verb);
-  const use = (model) => space.choose({ model });
+  const use = (model) => space.chooseKin(model);
   const head = el(
     "div",
     { class: "work-trained", "data-training": training.id, "data-state": state },
