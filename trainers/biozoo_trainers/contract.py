@@ -23,6 +23,7 @@ import numpy as np
 from biozoo.errors import BiozooError
 
 from .losses.contract import LossContract
+from .targets.base import without_margin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -215,6 +216,25 @@ class TargetContract:
                     atol=1e-5,
                     err_msg=f"the {name} of a patch with {reach} pixels of context is another",
                 )
+
+    def test_what_is_context_only_is_left_out(self, target: Target) -> None:
+        """`encode_inside` gives the middle of what `encode` gives, whatever it saves on the way."""
+        for ndim in self.ndims:
+            given = self.supplied(target, ndim)
+            shown = [given]
+            if self.ignores:
+                shown.append(self.hidden(given, self.somewhere(given, ndim)))
+            for hidden in shown:
+                whole = target.encode(hidden)
+                for margin in (0, 2, 5):
+                    part = target.encode_inside(hidden, None, margin)
+                    for name in ("target", "weight"):
+                        np.testing.assert_allclose(
+                            getattr(part, name),
+                            without_margin(getattr(whole, name), margin, ndim),
+                            rtol=1e-5,
+                            err_msg=f"the {name} without {margin} pixels of context is another",
+                        )
 
     def test_numbers_of_objects_do_not_matter(self, target: Target) -> None:
         """Objects may be numbered in any order, with gaps, and by large numbers."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from .augment import Augmentation, Variant
 from .items import Cache, Item
-from .targets.base import Encoded, make_target
+from .targets.base import Encoded, make_target, without_margin
 from .targets.blind_spot import BlindSpot
 
 if TYPE_CHECKING:
@@ -230,11 +230,10 @@ class Patches:
             )
             image, labels = self._turned(item, image, labels, view, middle, variant.shape(wide))
         image, labels = variant.of(image, ndim), variant.of(labels, ndim)
-        made = self._encode(np.ascontiguousarray(labels), np.ascontiguousarray(image))
-        cut = [self.reach] * ndim
-        return Patch(
-            *(covered(a, cut, self.size, "constant") for a in (image, made.target, made.weight))
-        )
+        image, labels = np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        made = self._encode(labels, image, self.reach)
+        image = np.ascontiguousarray(without_margin(image, self.reach, ndim))
+        return Patch(image, made.target, made.weight)
 
     def _turned(
         self,
@@ -252,10 +251,11 @@ class Patches:
         made = self._augment.resample(arrays, view, middle, wide)
         return made[0], made[-1][0] if numbers else made[-1]
 
-    def _encode(self, labels: NDArray[Any], image: NDArray[np.float32]) -> Encoded:
+    def _encode(self, labels: NDArray[Any], image: NDArray[Any], margin: int = 0) -> Encoded:
         if self._masking is not None:  # hidden pixels are drawn after the intensities were varied
-            return Encoded(image, np.ones_like(image[:1]))
-        return self.target.encode(labels, image)
+            shown = without_margin(image, margin, len(self.size))
+            return Encoded(shown, np.ones_like(shown[:1]))
+        return self.target.encode_inside(labels, image, margin)
 
     # ------------------------------------------------------------------------------------ measured
 

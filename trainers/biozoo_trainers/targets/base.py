@@ -136,6 +136,13 @@ class Target(ABC):
             The preprocessed input (c, then the spatial axes), for targets that depend on it.
         """
 
+    def encode_inside(
+        self, labels: NDArray[Any], image: NDArray[Any] | None, margin: int
+    ) -> Encoded:
+        """As `encode`, without the outermost `margin` pixels along each axis: these are context."""
+        made = self.encode(labels, image)
+        return Encoded(*(without_margin(a, margin, a.ndim - 1) for a in (made.target, made.weight)))
+
     @abstractmethod
     def decode(self, maps: NDArray[Any]) -> NDArray[Any]:
         """The result that a person wants.
@@ -202,6 +209,14 @@ def make_target(kind: str, options: Mapping[str, Any] | None = None) -> Target:
             "biozoo_trainers.targets.Target. Ask its author to inherit from that."
         )
     return target
+
+
+def without_margin(array: NDArray[Any], margin: int, ndim: int) -> NDArray[Any]:
+    """An array without the outermost `margin` pixels along its last `ndim` axes; a view."""
+    kept = (slice(margin, n - margin) for n in array.shape[array.ndim - ndim :])
+    index: tuple[Any, ...] = (..., *kept)
+    middle: NDArray[Any] = array[index]
+    return middle
 
 
 def check_channels(maps: NDArray[Any], names: Sequence[str], kind: str) -> None:

@@ -15,7 +15,7 @@ from biozoo.errors import UsageError
 
 from ..labels import as_labels
 from . import maps
-from .base import Activation, Encoded, LossTerm, Target, check_channels
+from .base import Activation, Encoded, LossTerm, Target, check_channels, without_margin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,13 +140,27 @@ class ObjectMaps(Target):
         pixel has the weight 0 in all channels; a distance also in every object beside an ignored
         pixel, and a boundary also near one, unless it is there whatever the ignored pixel is.
         """
+        return self.encode_inside(labels, image, 0)
+
+    def encode_inside(
+        self, labels: NDArray[Any], image: NDArray[Any] | None, margin: int
+    ) -> Encoded:
+        """As `encode`; what looks at neighbours only is made with as much of the margin as that."""
         labels = as_labels(labels)
-        known = labels >= 0
-        gap = maps.two_objects_within(labels, GAP_WINDOW)
-        usual = np.where(known, self._small(labels) + np.float32(GAP_WEIGHT) * gap, np.float32(0))
-        made = [self._channel(role, labels) for role in self.roles_used]
-        target = np.stack([value for value, _, _ in made]).astype(np.float32)
-        weight = np.stack([usual * more * sure for _, more, sure in made]).astype(np.float32)
+        ndim, reach = labels.ndim, min(margin, GAP_WINDOW // 2)
+        near = without_margin(labels, margin - reach, ndim)
+        known = without_margin(near, reach, ndim) >= 0
+        gap = without_margin(maps.two_objects_within(near, GAP_WINDOW), reach, ndim)
+        small = without_margin(self._small(labels), margin, ndim)
+        usual = np.where(known, small + np.float32(GAP_WEIGHT) * gap, np.float32(0))
+        target = np.empty((len(self.roles_used), *known.shape), np.float32)
+        weight = np.empty_like(target)
+        for n, role in enumerate(self.roles_used):
+            local = role == "boundary" and self._is_local
+            made = self._channel(role, near if local else labels)
+            value, more, sure = (without_margin(a, reach if local else margin, ndim) for a in made)
+            target[n] = value
+            weight[n] = usual * more * sure
         target[:, ~known] = 0
         return Encoded(target, weight)
 
@@ -156,10 +170,11 @@ class ObjectMaps(Target):
         """Value, emphasis, and where both are known."""
         everywhere = np.ones(labels.shape, bool)
         if role in ("foreground", "background"):
-            inside = self._inside(labels)
-            return (inside if role == "foreground" else ~inside), everywhere, everywhere
+            filled = self._inside(labels)
+            return (filled if role == "foreground" else ~filled), everywhere, everywhere
         if role == "distance":
-            return self._distance(labels), 1.0 + (labels > 0), ~maps.touching_unknown(labels)
+            emphasis = np.where(labels > 0, np.float32(2), np.float32(1))
+            return self._distance(labels), emphasis, ~maps.touching_unknown(labels)
         if self.boundary == "between":
             value = maps.two_objects_within(labels, BOUNDARY_WINDOW)
             near = maps.near_unknown(labels, BOUNDARY_WINDOW)
@@ -167,7 +182,7 @@ class ObjectMaps(Target):
             value, near = maps.outlines(labels), maps.near_unknown(labels, 3)
         if "distance" not in self.roles_used:  # nothing else tells of the smallest objects
             value = maps.with_core(value, labels)
-        return value, 1.0 + value, value | ~near
+        return value, np.where(value, np.float32(2), np.float32(1)), value | ~near
 
     def _inside(self, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
         return labels > 0
@@ -252,6 +267,11 @@ class ObjectMaps(Target):
                 f"Target '{self.name}': decoding {self.decoding} cannot be used: {faults}. "
                 "Expected fields of config.biozoo.instances."
             ) from exc
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether a boundary follows from the pixels around it alone."""
+        return self.boundary == "between" and "distance" in self.roles_used
 
     @property
     def core_roles(self) -> tuple[str, ...]:
