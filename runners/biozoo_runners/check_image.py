@@ -54,10 +54,10 @@ def fit_image(
     tile: Mapping[str, int] | None,
 ) -> Fits:
     """Open the image, fit it to the model's inputs, and lay tiles over it."""
+    from .contexts import plan_with, recall
     from .pipeline import images_of
     from .prepare import fit
     from .sizes import geometry
-    from .tiling import plan_tiles
 
     topic, model, fitting = "image", None, None
     try:
@@ -66,7 +66,8 @@ def fit_image(
         model = geometry(package.descr)
         fitting = fit(model, images, channel)
         topic = "size"
-        return Fits(model, fitting, plan_tiles(model, fitting.sizes, tile=tile))
+        plan = plan_with(model, fitting.sizes, tile, lambda: recall(package))[1]
+        return Fits(model, fitting, plan)
     except ChannelChoiceError as exc:
         topic, fault = "channels", exc.message
     except BiozooError as exc:
@@ -98,7 +99,10 @@ def items(package: ModelPackage, fits: Fits) -> Iterator[CheckItem]:
         for note in plan_notes(fits.plan):
             todo = "Nothing, if the result is good at the image's edges."
             if "halo" in note:
-                todo = "Use larger tiles where memory allows: --tile."
+                todo = (
+                    "Use larger tiles where memory allows (--tile), or have the context measured: "
+                    "zoo check --seams."
+                )
             yield CheckItem("size", "note", note, todo)
     steps = _steps(package)
     described = {str(t.id): t for t in package.descr.inputs}

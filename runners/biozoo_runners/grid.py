@@ -76,7 +76,8 @@ class _Group:
     roots: Mapping[Root, Fraction]
     outputs: tuple[_Output, ...]
     steps: int
-    """starts are multiples of this, so that they fall on whole pixels of every tensor"""
+    """starts are multiples of this, so that they fall on whole pixels of every tensor, and on the
+    strides of the network where they are known"""
     can_tile: bool
 
     @property
@@ -230,7 +231,7 @@ def _group(
         sizes[lead[0]][lead[1]],
         ratios,
         tuple(outputs),
-        lcm(*(r.denominator for r in every)),
+        lcm(*(r.denominator for r in every), axis_of[lead].stride),
         can_tile=axis_of[lead].can_tile and not open_ended and len(reached) == len(model.outputs),
     )
 

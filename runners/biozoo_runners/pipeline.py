@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from biozoo.closing import Closing
 from biozoo.errors import BiozooError, Cancelled, OutOfMemoryError, UsageError
 
+from .contexts import bare_axes, plan_with, recall
 from .custom import bind, ready
 from .kept_tiles import Keeper, model_digest
 from .memory import HostMemory
@@ -30,7 +31,6 @@ from .result import Progress, Result, main_of
 from .retile import Tiles
 from .run import run_items
 from .steps_external import count_objects
-from .tiling import TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .kept_tiles import TileStore
     from .prepare import ImageLike
     from .rescale import Scale
+    from .sizes import ModelGeometry
+    from .tiling import TilePlan
 
     Images = ImageLike | Mapping[str, ImageLike]
 
@@ -129,7 +131,13 @@ class Runner(Closing):
     ) -> TilePlan:
         """The tiles that a call with these arguments would run; reads no pixels."""
         scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
-        return plan_tiles(self.geometry, scaling.fitting.sizes, tile=tile)
+        return self._plan(scaling.fitting, tile)[1]
+
+    def _plan(
+        self, fitting: Fitting, tile: Mapping[str, int] | None
+    ) -> tuple[ModelGeometry, TilePlan, str]:
+        """See `plan_with`."""
+        return plan_with(self.geometry, fitting.sizes, tile, lambda: recall(self.package))
 
     def __call__(
         self,
@@ -201,10 +209,10 @@ class Runner(Closing):
         start, memory = time.perf_counter(), HostMemory()
         scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
         fitting = scaling.fitting
-        plan = plan_tiles(self.geometry, fitting.sizes, tile=tile)
+        geometry, plan, context_note = self._plan(fitting, tile)
         tiles = Tiles(
             self.backend,
-            self.geometry,
+            geometry,
             fitting,
             plan,
             name=self.package.id,
@@ -292,6 +300,7 @@ class Runner(Closing):
                         *(self._custom.notes if self._custom is not None else ()),
                         *tiles.notes,
                         *fitting.notes,
+                        context_note,
                         *plan_notes(plan),
                         *notes,
                     ),
@@ -385,8 +394,7 @@ def plan_notes(plan: TilePlan) -> Iterator[str]:
     if plan.padded:
         what = ", ".join(f"{a} from {n} to {to}" for a, (n, to) in plan.padded.items())
         yield f"padded along {what}, sizes that the model takes, and the result cropped back"
-    bare = [g.id for g in plan.grid if len(g.starts) > 1 and not g.halo and g.overlap <= 0]
-    if bare:
+    if bare := bare_axes(plan):
         yield (
             f"the model declares no halo: tiles meet along {', '.join(bare)} without context, and "
             "seams may show where they meet"

@@ -67,14 +67,14 @@ def run_items(
             pixels[tensor], count = replace_not_finite(array)
             replaced += count
             flat += is_flat(pixels[tensor])
-        stats = _measure(fitting, pixels, before, after)
+        stats = measure_whole(fitting, pixels, before, after)
         here = tuple(at.values())
         whole = {t.id: Canvas(t, ()) for t in stitched}  # of this item, before the rest of steps
         targets = {t.id: whole.get(t.id, canvases[t.id]) for t in plan.outputs}
         seconds["compute"] += tiles.run(
             pixels,
-            _before(before, plan, stats),
-            _after(per_tile, plan, stats),
+            preprocess_tiles(before, plan, stats),
+            postprocess_tiles(per_tile, plan, stats),
             {t: (c, () if t in whole else here) for t, c in targets.items()},
             on_tile=on_tile,
         )
@@ -109,7 +109,7 @@ def is_flat(pixels: NDArray[Any]) -> bool:
     return bool((few == few.flat[0]).all() and pixels.min() == pixels.max())
 
 
-def _measure(
+def measure_whole(
     fitting: Fitting, pixels: Mapping[str, NDArray[Any]], before: Processing, after: Processing
 ) -> Stats:
     """Statistics of the whole inputs that either side needs."""
@@ -135,17 +135,23 @@ def _result_region(
     return tuple(slice(model.size(tensor.id, a.id, roots)) for a in tensor.axes)
 
 
-def _before(
-    steps: Processing, plan: TilePlan, stats: Stats
+def preprocess_tiles(
+    steps: Processing,
+    plan: TilePlan,
+    stats: Stats,
+    starts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Callable[[str, NDArray[Any], InputBlock], NDArray[Any]]:
-    """Preprocessing of a tile; positions are told for axes whose parameters differ along them."""
+    """Preprocessing of a tile; positions are told for axes whose parameters differ along them.
+
+    `starts` says, per tensor and axis id, where a plan of a part of the image begins in the whole.
+    """
     planned = {t.id: t for t in plan.inputs}
     indexed = {t: set(steps.indexed_axes(t)) for t in planned}
 
     def process(tensor: str, tile: NDArray[Any], block: InputBlock) -> NDArray[Any]:
-        dims = planned[tensor].dims
+        dims, first = planned[tensor].dims, (starts or {}).get(tensor, {})
         at = {
-            a: positions(s, p, planned[tensor].pad)
+            a: positions(s, p, planned[tensor].pad) + first.get(a, 0)
             for a, s, p in zip(dims, block.slices, block.pad, strict=True)
             if a in indexed[tensor]
         }
@@ -154,16 +160,20 @@ def _before(
     return process
 
 
-def _after(
-    steps: Processing, plan: TilePlan, stats: Stats
+def postprocess_tiles(
+    steps: Processing,
+    plan: TilePlan,
+    stats: Stats,
+    starts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Callable[[str, NDArray[Any], OutputBlock], NDArray[Any]]:
-    """Postprocessing of a tile's cropped result."""
+    """Postprocessing of a tile's cropped result; `starts` as for `preprocess_tiles`."""
     dims = {t.id: t.dims for t in plan.outputs}
     indexed = {t: set(steps.indexed_axes(t)) for t in dims}
 
     def process(tensor: str, tile: NDArray[Any], block: OutputBlock) -> NDArray[Any]:
+        first = (starts or {}).get(tensor, {})
         at = {
-            a: s
+            a: slice(s.start + first.get(a, 0), s.stop + first.get(a, 0))
             for a, s in zip(dims[tensor], block.place, strict=True)
             if a in indexed[tensor] and s.stop is not None
         }

@@ -101,7 +101,10 @@ SYMMETRIC = Padding()
 
 @dataclass(frozen=True, slots=True)
 class AxisGeometry:
-    """One axis of a tensor. `halo` counts pixels to crop on each side of an output."""
+    """One axis of a tensor. `halo` counts pixels to crop on each side of an output.
+
+    Tiles start at multiples of `stride` along an input; 1 unless it was measured (see `contexts`).
+    """
 
     id: str
     kind: Kind
@@ -111,6 +114,7 @@ class AxisGeometry:
     halo: int = 0
     concatenable: bool = False
     channels: tuple[str, ...] = ()
+    stride: int = 1
 
     @property
     def can_tile(self) -> bool:

@@ -21,8 +21,9 @@ from .opening import open_weights
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
+    from biozoo_runners.base import Backend
 
-__all__ = ["package_network"]
+__all__ = ["Executed", "package_network"]
 
 _EXPORT_SECONDS = 1800.0
 
@@ -61,7 +62,7 @@ def package_network(package: ModelPackage, weights_format: str) -> Network:
         from .onnx_network import OnnxNetwork
 
         return OnnxNetwork(path, root=package.root)
-    return _Executed(package, weights_format)
+    return Executed(package, weights_format, open_weights(package, weights_format))
 
 
 class _StateDict(Network):
@@ -155,17 +156,18 @@ class _StateDict(Network):
         )
 
 
-class _Executed(Network):
+class Executed(Network):
     """Weights that a runner's backend executes, and nothing here exports."""
 
-    def __init__(self, package: ModelPackage, weights_format: str):
+    def __init__(self, package: ModelPackage, weights_format: str, backend: Backend):
+        """`backend` has these weights open; closing the network closes it."""
         self.format = weights_format
         ids = described(package)
         self.input_names, self.output_names = ids["input_ids"], ids["output_ids"]
         source = package.path(package.raw["weights"][weights_format]["source"])
         self.name = source.name
         self.sha256 = sha256_of(source) if source.is_file() else ""
-        self._backend = open_weights(package, weights_format)
+        self._backend = backend
         self.notes = self._backend.info.notes
 
     def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:

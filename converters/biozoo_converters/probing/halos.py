@@ -23,12 +23,16 @@ MOST = {1: 2**17, 2: 2**18, 3: 2**18}
 
 @dataclass(frozen=True)
 class Halos:
-    """Chosen halos: in input pixels per group, with rules of sizes that leave room for them."""
+    """Chosen halos: in input pixels per group, with rules of sizes that leave room for them.
+
+    `seen` is what they were chosen from, per group.
+    """
 
     found: Found
     halos: Mapping[str, int]
     field: Mapping[str, int | None]
     notes: tuple[str, ...]
+    seen: Mapping[str, Context]
 
     def of(self, output: str, axis: OutputAxis) -> int:
         """Pixels of an output to crop at each end."""
@@ -83,7 +87,7 @@ def choose_halos(
         for a in axes
         if a.group in seen
     }
-    return Halos(fitted, halos, field, tuple(notes))
+    return Halos(fitted, halos, field, tuple(notes), seen)
 
 
 def _gap(lab: Lab, found: Found, group: str, c: Context) -> int:

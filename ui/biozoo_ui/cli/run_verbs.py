@@ -17,7 +17,8 @@ from .zoo_verbs import Model
 
 if TYPE_CHECKING:
     from biozoo import ModelPackage
-    from biozoo_runners import Progress, Runner
+    from biozoo_converters.seams.report import SeamReport
+    from biozoo_runners import CheckReport, Progress, Runner
 
 Out = Annotated[
     str,
@@ -90,35 +91,56 @@ def check(
     device: options.Device = "auto",
     weights: options.Weights = None,
     backend: options.Backend = None,
+    seams: Annotated[
+        bool,
+        typer.Option(
+            "--seams",
+            help="Run a part of the image whole and in tiles instead, and say where they differ "
+            "and why. Measures once how far the model looks, and remembers it.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Will a model run here and fit an image; if not, why?
 
-    Nothing is run, and of a model that is not here its description alone is fetched. Each "no" says
-    what to do. Ends with 1 where the answer is no.
+    Nothing is run (but with --seams), and of a model that is not here its description alone is
+    fetched. Each "no" says what to do. Ends with 1 where the answer is no.
     """
     from biozoo.errors import UsageError
     from biozoo.peek import peek
     from biozoo_runners import check as check_model
 
-    with download_bar("downloading") as progress:
-        package = peek(model, progress=progress)
+    if seams:
+        package = _open(model)
+    else:
+        with download_bar("downloading") as progress:
+            package = peek(model, progress=progress)
     image: Path | dict[str, Path] | None = None
     if images:
         found = _inputs(package, images, f"zoo check {model}")
         if not isinstance(found, dict) and len(found) > 1:
             raise UsageError(f"{len(found)} images are given; zoo check takes one at a time.")
         image = found if isinstance(found, dict) else found[0]
-    report = check_model(
-        package,
-        image,
-        axes=axes,
-        channel=options.parse_channel(channel),
-        tile=options.parse_tile(tile),
-        device=device,
-        weights=weights,
-        backend=backend,
-    )
+    wishes: dict[str, Any] = {
+        "axes": axes,
+        "channel": options.parse_channel(channel),
+        "tile": options.parse_tile(tile),
+        "device": device,
+        "weights": weights,
+        "backend": backend,
+    }
+    report: CheckReport | SeamReport
+    if not seams:
+        report = check_model(package, image, **wishes)
+    elif image is None:
+        raise UsageError(
+            f"--seams runs a part of an image, and none is given: zoo check --seams {model} IMAGE"
+        )
+    else:
+        from biozoo_converters.seams.checking import check_seams
+
+        with progress_bar("checking seams") as update:
+            report = check_seams(package, image, progress=update, **wishes)
     if as_json:
         emit_json(report.to_dict())
     else:
