@@ -84,7 +84,8 @@ export default async function open(element, params, tools) {
     scene.expect(Boolean(state.live));
     tools.title([state.model?.name, state.image?.name].filter(Boolean).join(" on ") || "Run");
     const stands = `${state.job?.id} ${state.job?.state}`;
-    if (seen && stands !== seen && state.job?.state === "done") {
+    // Not on the way back: the run of before is no news, and two scrolls would race.
+    if (!at && seen && stands !== seen && state.job?.state === "done") {
       side
         .querySelector("[data-step=result]")
         .scrollIntoView({ block: "nearest", behavior: "smooth" });
