@@ -246,7 +246,7 @@ class Patches:
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         numbers = item.supplies in ("instances", "classes")
         arrays: list[tuple[NDArray[Any], bool]] = [(image, False)]
-        if labels is not image:
+        if item.supplies != "nothing":  # else they are the image itself
             arrays.append((labels[None], True) if numbers else (labels, False))
         made = self._augment.resample(arrays, view, middle, wide)
         return made[0], made[-1][0] if numbers else made[-1]
