@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from biozoo.axes import CANONICAL
-
+from .layout import layout_of
 from .prepare import Fitting, replace_not_finite
 from .sizes import ModelGeometry, TensorGeometry
 from .statistics import Stats
@@ -189,29 +186,12 @@ def _label(
     import xarray as xr
 
     assert data is not None
-    dims = [*fitting.loops, *tensor.dims]
-    for i, a in reversed(list(enumerate(tensor.axes, start=len(fitting.loops)))):
-        if a.kind == "batch":
-            data = data.squeeze(i)
-            del dims[i]
-    if fitting.loops:  # into the order of files; axes that files do not know last
-        order = sorted(
-            range(len(dims)),
-            key=lambda i: CANONICAL.index(dims[i]) if dims[i] in CANONICAL else len(CANONICAL),
-        )
-        data, dims = data.transpose(order), [dims[i] for i in order]
-    first = fitting.inputs[0].image
-    size = {a: first.pixel_size[a] for a in fitting.loops if a in first.pixel_size}
-    unit = {a: first.unit[a] for a in fitting.loops if a in first.unit}
-    images = {f.tensor.id: f.image for f in fitting.inputs}
-    for a in tensor.axes:
-        (source, axis), ratio = model.referenced(tensor.id, a.id)
-        image = images.get(source)
-        if image is not None and axis in image.pixel_size and a.kind in ("space", "time"):
-            size[a.id] = image.pixel_size[axis] / float(ratio)
-            if axis in image.unit:
-                unit[a.id] = image.unit[axis]
-    names = next((a.channels for a in tensor.axes if a.kind == "channel" and a.id in dims), ())
-    coords = {"channel": list(names)} if "channel" in dims and names else {}
-    attrs = {"name": first.name, "pixel_size": size, "unit": unit}
-    return xr.DataArray(np.asarray(data), dims=dims, coords=coords, attrs=attrs, name=tensor.id)
+    layout = layout_of(model, tensor, fitting)
+    coords = {"channel": list(layout.channel_names)} if "channel" in layout.dims else {}
+    return xr.DataArray(
+        layout.arranged(data),
+        dims=layout.dims,
+        coords=coords if layout.channel_names else {},
+        attrs=layout.attrs,
+        name=tensor.id,
+    )

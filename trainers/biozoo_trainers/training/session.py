@@ -125,9 +125,7 @@ class Session:
         self._tell_start()
         if state is not None and state.outcome:  # it had come to its end
             return self._made(average, state.outcome)  # type: ignore[arg-type]
-        self.feed = Feed(
-            self.patches, self.plan.steps, self.fabric.global_rank, self.fabric.world_size
-        )
+        self.feed = self._feed()
         outcome: Outcome = "done"
         while self.step < self.plan.steps:
             if not self._goes_on():
@@ -180,6 +178,16 @@ class Session:
             epoch = (self.step - 1) // self.plan.epoch + 1
             self.job.hooks.tell(Step(self.step, self.plan.steps, epoch, loss, parts, rate, seconds))
 
+    def _feed(self) -> Feed:
+        fabric = self.fabric
+        return Feed(
+            self.patches,
+            self.plan.steps,
+            fabric.global_rank,
+            fabric.world_size,
+            ahead=fabric.device.type != "cpu",
+        )
+
     def _try(self, model: Any, optimiser: Any, clip: float) -> float:
         assert self.feed is not None
         # What a network draws itself (dropout) follows from the step alone, too.
@@ -223,9 +231,7 @@ class Session:
         self.patches.resized(made.size)
         if self.feed is not None:
             self.feed.close()
-            self.feed = Feed(
-                self.patches, made.steps, self.fabric.global_rank, self.fabric.world_size
-            )
+            self.feed = self._feed()
         if self.fabric.device.type == "cuda":
             torch.cuda.empty_cache()
 
