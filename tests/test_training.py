@@ -474,7 +474,7 @@ def test_the_rate_rises_and_falls() -> None:
 
 
 def test_more_images_take_more_steps_within_limits() -> None:
-    assert [round(factor_for(n), 2) for n in (2, 10, 20, 40, 1000)] == [0.7, 0.71, 1, 1.41, 2]
+    assert [round(factor_for(n), 2) for n in (2, 10, 20, 40, 1000)] == [0.5, 0.5, 1, 2, 3]
 
 
 def test_smaller_plans_keep_to_the_multiples() -> None:

@@ -70,4 +70,4 @@ def optimiser(ndim: int, supplies: Supplies) -> OptimiserSpec:
     """Enough steps for a few dozen images; a volume counts for several planes."""
     if supplies == "nothing":
         return OptimiserSpec(learning_rate=3e-4, steps=600, batch=4 if ndim == 2 else 1)
-    return OptimiserSpec(learning_rate=1e-3, steps=300, batch=4 if ndim == 2 else 1)
+    return OptimiserSpec(learning_rate=1e-3, steps=500, batch=4 if ndim == 2 else 1)
