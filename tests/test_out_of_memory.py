@@ -219,7 +219,7 @@ class SmallAfter(Small):
 
 def test_finished_positions_are_kept(tiny: Runner) -> None:
     """Memory ends in the third of four planes, which starts again; two are not run twice."""
-    image = noise(4, 60, 60)
+    image = noise(4, 56, 56)
     expected = tiny(image, axes="zyx", tile={"y": 32, "x": 16})
     memory = SmallAfter(tiny, 32 * 16)
     seen: list[Progress] = []

@@ -2,6 +2,9 @@
 
 Core runs blockwise with the tile shape that we planned. Where core cannot (an image smaller than a
 tile, an offset without a halo), its whole-image run is the reference.
+
+Core shifts the last tile back to end with the image, we lay it on the network's strides: the tiles
+are the same where what is left of the image is a multiple of the declared steps.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import xarray as xr
 import biozoo
 from biozoo_runners.pipeline import Runner, load
 from packages import ENSURE_FLOAT, change_rdf, make_package, read_rdf
+from pooled import make_pooled
 
 core = pytest.importorskip("bioimageio.core")
 
@@ -125,10 +129,11 @@ def test_several_channels(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- size rules
 
 
-TILES: dict[str, Any] = {
-    "16": None,
-    "(12, 3)": {"y": 24, "x": 24},
-    "{'y': 24, 'x': (12, 4)}": {"x": 24},
+#: Per size the pixels of an image whose last tile ends with it, and the tile.
+FITTING: dict[str, tuple[dict[str, int], Any]] = {
+    "16": ({"y": 26, "x": 25}, None),
+    "(12, 3)": ({"y": 27, "x": 30}, {"y": 24, "x": 24}),
+    "{'y': 24, 'x': (12, 4)}": ({"y": 26, "x": 28}, {"x": 24}),
 }
 
 
@@ -137,7 +142,8 @@ TILES: dict[str, Any] = {
 def test_fixed_and_parameterized_sizes(tmp_path: Path, size: Any, halo: int) -> None:
     """Also with a halo smaller and larger than the network's context."""
     folder = make_package(tmp_path / "p", size=size, halo=halo)
-    check(folder, {"raw": image("bcyx")}, tile=TILES[str(size)])
+    pixels, tile = FITTING[str(size)]
+    check(folder, {"raw": image("bcyx", **pixels)}, tile=tile)
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
@@ -180,8 +186,35 @@ def test_one_tile_equals_the_whole_image_run(tmp_path: Path) -> None:
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     """Without a halo: core gives one only to the input that an output refers to, and fails."""
     folder = make_package(tmp_path / "p", inputs=2, outputs=2)
-    images = {"raw": image("bcyx"), "raw1": image("bcyx", seed=1)}
+    pixels = {"y": 28, "x": 32}
+    images = {"raw": image("bcyx", **pixels), "raw1": image("bcyx", seed=1, **pixels)}
     check(folder, images, tile={"y": 16, "x": 20})
+
+
+# ---------------------------------------------------------------------------------------- strides
+
+
+@pytest.mark.parametrize(("size", "same"), [(56, True), (57, False), (59, False)])
+def test_the_last_tile_of_a_network_that_pools(tmp_path: Path, size: int, same: bool) -> None:
+    """Tiles and whole agree for any image here, in core for those whose last tile needs no shift.
+
+    Core's own whole run is of this image too: it takes blocks of pixels from the same first one.
+    """
+    folder = make_pooled(tmp_path / "p", 4, size=(16, 4), halo=4)
+    images = {"raw": image("bcyx", y=size, x=size)}
+    tile = {"y": 24, "x": 24}
+    with load(biozoo.open(folder), device="cpu") as runner:
+        whole = dict(runner(images))
+        tiled = dict(runner(images, tile=tile))
+        assert len(runner.plan(images)) == 1
+        assert_equal(tiled, whole, 0)
+        if same:
+            assert_equal(whole, core_whole(runner, images), 0)
+            assert_equal(tiled, core_blockwise(runner, images, tile), 0)
+            return
+        shifted = core_blockwise(runner, images, tile)["prediction"]
+        off = np.asarray(shifted).ravel() != np.asarray(whole["prediction"]).ravel()
+        assert off.mean() > 0.1
 
 
 # ------------------------------------------------------------------------------------ processing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from biozoo_converters.seams.report import SeamReport
 from biozoo_runners import load
 from biozoo_runners.contexts import KnownContext, recall, remember
 from biozoo_ui.cli.app import app
-from packages import ZERO_MEAN, make_package, read_rdf, sha256, write_rdf
+from packages import ZERO_MEAN, make_package
+from pooled import change_graph, make_pooled
 
 pytest.importorskip("onnx")
 
@@ -41,27 +41,6 @@ def small(folder: Path, **more: Any) -> Path:
 def seams(folder: Path, *, pixels: np.ndarray | None = None, **more: Any) -> SeamReport:
     given = image() if pixels is None else pixels
     return check_seams(folder, given, axes="yx", device="cpu", tile=SMALL, **more)
-
-
-def change_graph(folder: Path, nodes: list[Any], constants: Mapping[str, np.ndarray]) -> None:
-    """Put nodes in front of the network: they make "fed" of "raw"."""
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(str(folder / "weights.onnx"))
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            if name == "raw":
-                node.input[i] = "fed"
-    old = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*nodes, *old])
-    model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in constants.items())
-    onnx.checker.check_model(model)
-    onnx.save(model, str(folder / "weights.onnx"))
-    rdf = read_rdf(folder)
-    rdf["weights"]["onnx"]["sha256"] = sha256(folder / "weights.onnx")
-    write_rdf(folder, rdf)
 
 
 def normalised(folder: Path) -> Path:
@@ -324,36 +303,46 @@ def test_the_part_is_the_end_of_the_image_as_much_as_memory_takes(
         seams(small(tmp_path / "r", kernel=3, halo=1), pixels=rows)
 
 
-def test_tiles_off_the_strides_are_told(tmp_path: Path) -> None:
-    """The network takes every second pixel: moved by an odd number it takes the others."""
-    from onnx import helper
+@pytest.mark.parametrize("size", [120, 121])
+def test_tiles_on_the_declared_steps_lie_on_the_strides(tmp_path: Path, size: int) -> None:
+    """Of an odd image the last tile goes beyond its end."""
+    report = seams(make_pooled(tmp_path / "p", 2, size=(16, 2), halo=2), pixels=image(size))
+    assert report.ok, str(report)
+    assert report.context is not None
+    assert report.context.unit == {"y": 2, "x": 2}
+    assert report.runs[0].outputs[0].largest == 0
 
-    folder = small(tmp_path / "p", size=(16, 2), kernel=1, halo=2)
-    pooled = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    factors = {"factors": np.array([1, 1, 2, 2], np.float32)}
-    modes = {
-        "mode": "nearest",
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    }
-    nodes = [
-        helper.make_node("MaxPool", ["raw"], ["pooled"], **pooled),
-        helper.make_node("Resize", ["pooled", "", "factors"], ["fed"], **modes),
-    ]
-    change_graph(folder, nodes, factors)
+
+def test_tiles_off_the_strides_are_told(tmp_path: Path) -> None:
+    """Any size is declared, so the last tile ends with the image, and takes other pixels."""
+    folder = make_pooled(tmp_path / "p", 2, size=(16, 1), halo=2)
     assert seams(folder, pixels=image(120)).ok
     report = seams(folder, pixels=image(121))
     assert report.cause == "strides"
     assert report.context is not None
     assert report.context.unit == {"y": 2, "x": 2}
-    assert "shifted back" in report.verdict
+    assert "whole strides (y 2, x 2 pixels) apart" in report.verdict
+    assert "declare" in report.todo
     reach = report.runs[0].outputs[0].reach
     assert reach is not None
     assert reach > 2
 
 
+def test_measured_strides_lay_tiles_as_declared_steps_do(tmp_path: Path) -> None:
+    """The tiles of a network whose context was measured lie as if it were all declared."""
+    declared = make_pooled(tmp_path / "a", 4, size=(16, 4), halo=4)
+    bare = make_pooled(tmp_path / "b", 4, size=(16, 1))
+    remember(biozoo.open(bare), KnownContext({"y": 4, "x": 4}, {"y": 4, "x": 4}, True))
+    plans = []
+    for folder in (declared, bare):
+        with load(folder, device="cpu") as runner:
+            plans.append(runner.plan(image(121), axes="yx", tile=SMALL))
+    assert plans[0].grid == plans[1].grid
+    assert plans[0].grid[0].starts == (0, 56, 68)
+
+
 def test_with_measured_strides_the_last_tile_lies_on_them_too(tmp_path: Path) -> None:
-    """Without a halo nobody's tiles are to be repeated, so the last one need not end the image."""
+    """Any size is declared; what was measured of the network says more."""
     folder = small(tmp_path / "p", size=(16, 1), kernel=5)
     known = KnownContext({"y": 2, "x": 2}, {"y": 2, "x": 2}, True)
     remember(biozoo.open(folder), known)

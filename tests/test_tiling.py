@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biozoo.errors import ImageMismatchError, InvalidPackageError, UsageError
+from biozoo_runners.contexts import bare_axes
 from biozoo_runners.sizes import (
     SYMMETRIC,
     AxisGeometry,
@@ -143,6 +144,42 @@ def test_valid_convolutions_are_seamless(
     np.testing.assert_allclose(result["out"], valid_blur(image, 2 * reach + 1))
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.integers(1, 150),
+    least=st.integers(1, 20),
+    step=st.integers(1, 8),
+    more=st.integers(0, 3),
+    limit=st.integers(1, 60),
+    mode=st.sampled_from(["symmetric", "reflect", "edge", "constant"]),
+)
+def test_tiles_of_a_network_that_pools_equal_the_whole_image(
+    size: int, least: int, step: int, more: int, limit: int, mode: str
+) -> None:
+    """It pools by its declared step, and looks at the rest of a pixel's block: less than a step."""
+    model = model_1d(ParameterizedSize(least, step), halo=step - 1 + more, pad=Padding(mode))  # type: ignore[arg-type]
+    shape = {"raw": {"batch": 1, "x": size}}
+    plan = plan_tiles(model, shape, max_tile_pixels=limit)
+    whole = plan_tiles(model, shape, max_tile_pixels=10_000)
+    assert len(whole) == 1
+    (axis,) = plan.grid
+    if axis.inner < step:
+        return  # no room for the strides
+    assert not any(s % step for s in axis.starts)
+    assert size <= axis.starts[-1] + axis.inner < size + max(step, axis.inner)
+    image = {"raw": np.random.default_rng(size).random((1, size))}
+
+    def network(tiles: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given_in = tiles["raw"]
+        blocks = np.arange(given_in.shape[1]) // step
+        largest = [given_in[:, blocks == b].max(axis=1) for b in range(blocks[-1] + 1)]
+        return {"out": np.stack(largest, axis=1)[:, blocks]}
+
+    np.testing.assert_array_equal(
+        run(plan, image, network)["out"], run(whole, image, network)["out"]
+    )
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     size=st.integers(2, 150),
@@ -237,6 +274,71 @@ def test_the_grid_is_that_of_the_reference_runner() -> None:
     assert last.inputs["raw"].pad[1] == (0, 32)
     assert last.outputs["out"].crop[1] == slice(32, 480)
     assert last.outputs["out"].place[1] == slice(552, 1000)
+
+
+def test_tiles_start_at_multiples_of_the_declared_step() -> None:
+    """The last one goes beyond the image by less than a step, and is cropped."""
+    model = model_1d(ParameterizedSize(64, 16), halo=8)
+    plan = plan_tiles(model, {"raw": {"batch": 1, "x": 1000}}, tile={"x": 528})
+    assert plan.grid[0].starts == (0, 496)
+    last = list(plan)[-1]
+    assert last.inputs["raw"].slices[1] == slice(488, 1000)
+    assert last.inputs["raw"].pad[1] == (0, 16)  # a halo of 8, and 8 pixels for a whole step
+    assert last.outputs["out"].crop[1] == slice(8, 512)
+    assert last.outputs["out"].place[1] == slice(496, 1000)
+
+
+def test_an_image_that_fits_the_steps_has_the_tiles_of_the_reference_runner() -> None:
+    model = model_1d(ParameterizedSize(64, 16), halo=8)
+    plan = plan_tiles(model, {"raw": {"batch": 1, "x": 1008}}, tile={"x": 272})
+    assert plan.grid[0].starts == (0, 256, 512, 752)
+    assert list(plan)[-1].inputs["raw"].pad[1] == (0, 8)
+
+
+def test_a_tile_that_gains_less_than_a_step_is_laid_as_it_can() -> None:
+    """Its starts cannot be multiples of 64: it ends with the image, as a fixed size does."""
+    model = model_1d(ParameterizedSize(64, 64), halo=8)
+    plan = plan_tiles(model, {"raw": {"batch": 1, "x": 130}}, tile={"x": 64})
+    assert plan.grid[0].starts == (0, 48, 82)
+    wider = plan_tiles(model, {"raw": {"batch": 1, "x": 130}}, tile={"x": 128})
+    assert wider.grid[0].starts == (0, 64)
+
+
+def test_an_image_of_the_least_size_stays_one_tile_of_it() -> None:
+    """However large the step: it only counts where tiles are laid side by side."""
+    plan = plan_tiles(model_1d(ParameterizedSize(16, 64)), {"raw": {"batch": 1, "x": 16}})
+    assert plan.grid[0].tile == 16
+
+
+def test_tiles_without_a_halo_are_no_overlapping_ones() -> None:
+    """Starts 16 apart, tiles of 20: where they meet, the later has no context all the same."""
+    model = model_1d(ParameterizedSize(20, 16))
+    plan = plan_tiles(model, {"raw": {"batch": 1, "x": 100}}, tile={"x": 20})
+    (axis,) = plan.grid
+    assert (axis.step, axis.overlap) == (16, 0)
+    assert bare_axes(plan) == ("x",)
+    valid = model_1d(ParameterizedSize(20, 16), offset=-4)
+    plan = plan_tiles(valid, {"raw": {"batch": 1, "x": 100}}, tile={"x": 20})
+    assert (plan.grid[0].step, plan.grid[0].overlap) == (16, 4)
+    assert bare_axes(plan) == ()
+
+
+@pytest.mark.parametrize("mode", ["symmetric", "reflect", "edge", "constant"])
+def test_a_last_tile_with_one_pixel_of_the_image_is_filled_up(mode: str) -> None:
+    model = model_1d(ParameterizedSize(16, 16), pad=Padding(mode, 5.0))  # type: ignore[arg-type]
+    plan = plan_tiles(model, {"raw": {"batch": 1, "x": 33}}, tile={"x": 16})
+    assert [t.inputs["raw"].pad[1] for t in plan] == [(0, 0), (0, 0), (0, 15)]
+    image = np.arange(33.0)[None]
+    seen = []
+
+    def network(tiles: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen.append(tiles["raw"])
+        return {"out": tiles["raw"]}
+
+    result = run(plan, {"raw": image}, network)
+    np.testing.assert_array_equal(result["out"], image)
+    filled = 5.0 if mode == "constant" else 32.0
+    np.testing.assert_array_equal(seen[-1], [[32.0, *[filled] * 15]])
 
 
 def test_a_fixed_size_model_with_a_halo_is_tiled_inside_its_size() -> None:
@@ -358,6 +460,13 @@ def test_independent_inputs_of_one_extent_are_cut_in_step() -> None:
     plan = plan_tiles(model, {"raw": {"x": 100}, "mask": {"x": 100}}, max_tile_pixels=30)
     assert len(plan.grid) == 1
     assert plan.grid[0].tile == 24  # both 16 + n*4 and 16 + n*8
+
+
+def test_inputs_cut_in_step_all_lie_on_their_strides() -> None:
+    """Steps of 4 and, at half the pixels, of 8 there: 16 pixels here."""
+    model = two_inputs(ParameterizedSize(16, 8), scale=2.0)
+    plan = plan_tiles(model, {"raw": {"x": 104}, "mask": {"x": 52}}, tile={"x": 48})
+    assert plan.grid[0].starts == (0, 32, 64)
 
 
 def test_independent_inputs_of_different_extent_run_whole() -> None:

@@ -361,7 +361,8 @@ class Sizes:
     whole: Mapping[str, Mapping[str, int]]
     """just what the model takes; where there is a halo, with the halo too"""
     awkward: Mapping[str, Mapping[str, int]]
-    """larger than a tile and no size that the model takes"""
+    """larger than a tile and no size that the model takes, but for free axes without a halo: larger
+    by whole steps there, as in core the last tile would lie off them and differ"""
     tile: Mapping[str, int]
     """of the free axes"""
 
@@ -424,8 +425,10 @@ def _free(least: int, step: int, halo: int, grown: bool) -> tuple[int, int, int]
         if (size + 2 * halo - least) % step == 0:
             fits = size
             break
-    inner = tile - 2 * halo
-    return tile, fits, tile + ((inner // 2) | 1 if grown else 0)
+    more = ((tile - 2 * halo) // 2) | 1
+    if not halo:
+        more = -(-more // step) * step
+    return tile, fits, tile + (more if grown else 0)
 
 
 def images_of(

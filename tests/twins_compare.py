@@ -14,7 +14,8 @@ Whole: `predict_sample_without_blocking`, on an image of a size that the model t
   asked once more with a network of the same weights that takes any size.
 
 Tiled: `predict_sample_with_fixed_blocking` with the tiles that we planned, on an image that is
-larger than a tile and of no size that the model takes.
+larger than a tile and of no size that the model takes. Core shifts the last tile back, ours lies on
+whole steps: with a halo both give the same, and without one the image is larger by whole steps.
 
 - It keeps one tile of an output whose size is given as a number, and knows no outputs without a
   channel axis. It cannot, then; and it is asked to run every tile of the grid by itself.

@@ -37,6 +37,8 @@ class GridAxis:
     """of a tile, halo included"""
     halo: int
     """on each side"""
+    gain: int
+    """pixels of the inner region that every output gets"""
     step: int
     """from one start to the next"""
     starts: tuple[int, ...]
@@ -49,8 +51,8 @@ class GridAxis:
 
     @property
     def overlap(self) -> int:
-        """Pixels that neighbouring inner regions share: valid convolutions need them."""
-        return self.inner - self.step
+        """Pixels of an inner region that some output lacks: valid convolutions lose them."""
+        return self.inner - self.gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,17 @@ class _Group:
     size: int
     roots: Mapping[Root, Fraction]
     outputs: tuple[_Output, ...]
-    steps: int
-    """starts are multiples of this, so that they fall on whole pixels of every tensor, and on the
-    strides of the network where they are known"""
+    whole: int
+    """multiples of this fall on whole pixels of every tensor"""
+    strides: int
+    """multiples of this fall on the strides of the network too, as far as they are known"""
     can_tile: bool
 
     @property
     def halo(self) -> int:
         """Pixels around the inner region that the outputs' halos ask for."""
         need = max((ceil(o.halo / o.ratio) for o in self.outputs), default=0)
-        return ceil(need / self.steps) * self.steps
+        return ceil(need / self.whole) * self.whole
 
     @property
     def rule(self) -> FixedSize | ParameterizedSize:
@@ -102,7 +105,7 @@ class _Group:
                 return False
         if any(o.exact and (tile * o.ratio).denominator != 1 for o in self.outputs):
             return False
-        return self.stride(tile) > 0
+        return self.gain(tile) >= self.whole
 
     def kept(self, output: _Output, tile: int) -> int:
         """Pixels of an output that one tile gives."""
@@ -111,11 +114,15 @@ class _Group:
         assert size is not None
         return size - 2 * int(self.halo * output.ratio)
 
-    def stride(self, tile: int) -> int:
-        """Distance of inner regions: what every output gets anew from each tile."""
+    def gain(self, tile: int) -> int:
+        """What every output gets from the inner region of a tile."""
         inner = tile - 2 * self.halo
-        gains = [floor(self.kept(o, tile) / o.ratio) for o in self.outputs]
-        return min([inner, *gains]) // self.steps * self.steps
+        return min([inner, *(floor(self.kept(o, tile) / o.ratio) for o in self.outputs)])
+
+    def step(self, tile: int) -> int:
+        """From one start to the next."""
+        gain = self.gain(tile)
+        return gain // self._unit(gain) * self._unit(gain)
 
     def sizes_from(self, least: int) -> Iterator[int]:
         """Allowed tile sizes of at least `least`, growing."""
@@ -132,25 +139,31 @@ class _Group:
     def starts(self, tile: int) -> tuple[int, ...]:
         """First pixels of the inner regions over the whole image."""
         last = self.last(tile)
-        return (*range(0, last, self.stride(tile)), last)
+        return (*range(0, last, self.step(tile)), last)
 
     def count(self, tile: int) -> int:
         """Number of starts."""
-        return len(range(0, self.last(tile), self.stride(tile))) + 1
+        return len(range(0, self.last(tile), self.step(tile))) + 1
 
     def last(self, tile: int) -> int:
-        """The last start: where the inner region ends with the image, shifted to a whole step."""
-        inner = tile - 2 * self.halo
+        """The first start on the unit from which the inner region reaches the image's end."""
+        inner, unit = tile - 2 * self.halo, self._unit(self.gain(tile))
         if self.size <= inner:
             return 0
         whole = {root: int(self.size * ratio) for root, ratio in self.roots.items()}
-        last = (self.size - inner) // self.steps * self.steps
+        last = (self.size - inner) // unit * unit
         for o in self.outputs:
             size = self.model.size(o.tensor, o.axis, whole)
             assert size is not None
             if last * o.ratio + self.kept(o, tile) < size:
-                last = ceil((self.size - inner) / self.steps) * self.steps
+                last = ceil((self.size - inner) / unit) * unit
         return last
+
+    def _unit(self, gain: int) -> int:
+        """Starts are multiples of this. Tiles that gain less than a stride cannot lie on strides:
+        they are laid side by side, and the last one ends with the image.
+        """
+        return self.strides if gain >= self.strides else self.whole
 
 
 def lay_grid(
@@ -171,7 +184,7 @@ def lay_grid(
         )
     chosen = _choose(groups, tile, max_pixels, default_pixels)
     grid = tuple(
-        GridAxis(g.id, g.tensor, g.size, t, g.halo, g.stride(t), g.starts(t))
+        GridAxis(g.id, g.tensor, g.size, t, g.halo, g.gain(t), g.step(t), g.starts(t))
         for g, t in zip(groups, chosen, strict=True)
     )
     roots = {root: (i, r) for i, g in enumerate(groups) for root, r in g.roots.items()}
@@ -223,6 +236,10 @@ def _group(
     ]
     every = [*ratios.values(), *(o.ratio for o in outputs)]
     every += [ratio * ratios[root] for root, ratio in followers if root in ratios]
+    whole = lcm(*(r.denominator for r in every))
+    # A start of n pixels is n * ratio in a follower, and must be whole steps of that one as well.
+    steps = [(axis_of[r].tile_step, ratio) for r, ratio in ratios.items()]
+    on_steps = [(Fraction(step) / ratio).numerator for step, ratio in steps]
     reached = {o.tensor for o in outputs}
     return _Group(
         model,
@@ -231,7 +248,8 @@ def _group(
         sizes[lead[0]][lead[1]],
         ratios,
         tuple(outputs),
-        lcm(*(r.denominator for r in every), axis_of[lead].stride),
+        whole,
+        lcm(whole, *on_steps),
         can_tile=axis_of[lead].can_tile and not open_ended and len(reached) == len(model.outputs),
     )
 

@@ -103,7 +103,7 @@ SYMMETRIC = Padding()
 class AxisGeometry:
     """One axis of a tensor. `halo` counts pixels to crop on each side of an output.
 
-    Tiles start at multiples of `stride` along an input; 1 unless it was measured (see `contexts`).
+    `stride` is what was measured of the network along an input (see `contexts`); None: nothing was.
     """
 
     id: str
@@ -114,7 +114,18 @@ class AxisGeometry:
     halo: int = 0
     concatenable: bool = False
     channels: tuple[str, ...] = ()
-    stride: int = 1
+    stride: int | None = None
+
+    @property
+    def tile_step(self) -> int:
+        """Pixels of an input by multiples of which tiles may be moved, and give the same.
+
+        The measured strides of the network, else the step of its sizes: a network that pools by 16
+        takes sizes in steps of 16. A fixed size tells nothing, so it counts as 1.
+        """
+        if self.stride is not None:
+            return self.stride
+        return self.size.step if isinstance(self.size, ParameterizedSize) else 1
 
     @property
     def can_tile(self) -> bool:

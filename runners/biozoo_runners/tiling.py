@@ -1,11 +1,16 @@
 """The geometry of a run, fixed before any pixel is read: which tiles go in, where results go.
 
-How tiles lie (the grid of bioimageio.core's blockwise run, so that results are equal):
+How tiles lie:
 
 - A tile of `tile` pixels has a halo on each side, the *inner* rest is what it contributes.
-- Inner regions start at 0, inner, 2 * inner, ...; the last one is shifted back so that it ends
-  where the image ends. Where two overlap, the later one counts.
-- A halo beyond the image is filled by the padding mode of the input.
+- Inner regions start side by side, at multiples of the step in which the model declares its sizes,
+  as a network that pools gives the same only where it is moved by whole strides. The last one
+  starts at the first such multiple from which it reaches the end of the image. Where two overlap,
+  the later one counts.
+- What a tile has beyond the image, halo and less than a step, is filled by the padding mode of the
+  input, and cropped.
+- Of a fixed size, or a step of 1, the last inner region so ends where the image ends. Where that is
+  a multiple of the step too, this is the grid of bioimageio.core's blockwise run.
 - An image smaller than the inner region is padded at its end, and the result cropped.
 
 All tiles have one shape. Where the model leaves the size free, one tile covers the image if it
@@ -15,7 +20,7 @@ Positions scale with sizes: with ``out = floor(in * ratio) + offset``, the resul
 starts at input pixel p starts at output pixel p * ratio. A negative offset without a halo (a
 network of valid convolutions) so makes tiles overlap by what the network loses, and the result of
 an image of size S has floor(S * ratio) + offset pixels, seamless. Starts are multiples of the
-ratio's denominator, so that they fall on whole output pixels.
+ratio's denominator too, so that they fall on whole output pixels.
 
 Inputs that follow one another by `SizeReference`, and independent axes of one id and one extent
 (size * scale), are cut in step. An axis is cut only if every output has an axis that follows it.
@@ -24,7 +29,7 @@ Inputs that follow one another by `SizeReference`, and independent axes of one i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -102,6 +107,11 @@ class TensorPlan:
         return tuple(a.id for a in self.axes)
 
     @property
+    def grids(self) -> list[int | None]:
+        """Index of the grid axis that cuts each axis."""
+        return [a.grid for a in self.axes]
+
+    @property
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the whole tensor."""
         return tuple(a.size for a in self.axes)
@@ -110,6 +120,10 @@ class TensorPlan:
     def tile(self) -> tuple[int | None, ...]:
         """Shape of one tile of it."""
         return tuple(a.tile for a in self.axes)
+
+
+#: Per axis what each start takes or gives, and the index of the axis's grid axis.
+_Cuts = tuple[list[Any], list[int | None]]
 
 
 @dataclass(frozen=True)
@@ -124,32 +138,39 @@ class TilePlan:
         return prod(len(g.starts) for g in self.grid)
 
     def __iter__(self) -> Iterator[Tile]:
-        ins = {t.id: [self._input_cuts(a) for a in t.axes] for t in self.inputs}
-        outs = {t.id: [self._output_cuts(a) for a in t.axes] for t in self.outputs}
-        in_grids = {t.id: [a.grid for a in t.axes] for t in self.inputs}
-        out_grids = {t.id: [a.grid for a in t.axes] for t in self.outputs}
-        positions = itertools.product(*(range(len(g.starts)) for g in self.grid))
-        for index, at in enumerate(positions):
+        return map(self.tile, itertools.product(*(range(len(g.starts)) for g in self.grid)))
 
-            def here(
-                cuts: list[Any], grids: list[int | None], at: tuple[int, ...] = at
-            ) -> list[Any]:
-                return [c[0 if g is None else at[g]] for c, g in zip(cuts, grids, strict=True)]
+    def tile(self, at: Sequence[int]) -> Tile:
+        """The tile at this position of the grid: the number of its start along each grid axis."""
+        index = 0
+        for position, axis in zip(at, self.grid, strict=True):
+            index = index * len(axis.starts) + position
 
-            # An output may have the id of an input: each side is looked up by itself.
-            taken = {t: here(cuts, in_grids[t]) for t, cuts in ins.items()}
-            given = {t: here(cuts, out_grids[t]) for t, cuts in outs.items()}
-            yield Tile(
-                index,
-                {
-                    t: InputBlock(tuple(c[0] for c in cuts), tuple(c[1] for c in cuts))
-                    for t, cuts in taken.items()
-                },
-                {
-                    t: OutputBlock(tuple(c[0] for c in cuts), tuple(c[1] for c in cuts))
-                    for t, cuts in given.items()
-                },
-            )
+        def here(cuts: list[Any], grids: list[int | None]) -> list[Any]:
+            return [c[0 if g is None else at[g]] for c, g in zip(cuts, grids, strict=True)]
+
+        # An output may have the id of an input: each side is looked up by itself.
+        taken = {t: here(*cuts) for t, cuts in self._cuts[0].items()}
+        given = {t: here(*cuts) for t, cuts in self._cuts[1].items()}
+        return Tile(
+            index,
+            {
+                t: InputBlock(tuple(c[0] for c in cuts), tuple(c[1] for c in cuts))
+                for t, cuts in taken.items()
+            },
+            {
+                t: OutputBlock(tuple(c[0] for c in cuts), tuple(c[1] for c in cuts))
+                for t, cuts in given.items()
+            },
+        )
+
+    @cached_property
+    def _cuts(self) -> tuple[Mapping[str, _Cuts], Mapping[str, _Cuts]]:
+        """What each start takes and gives along each axis of each input and of each output."""
+        return (
+            {t.id: ([self._input_cuts(a) for a in t.axes], t.grids) for t in self.inputs},
+            {t.id: ([self._output_cuts(a) for a in t.axes], t.grids) for t in self.outputs},
+        )
 
     def _input_cuts(self, axis: AxisPlan) -> list[tuple[slice, tuple[int, int]]]:
         """Per start: the slice of the image and the padding before and after it."""

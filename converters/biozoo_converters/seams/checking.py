@@ -261,7 +261,8 @@ def _said(
         return (
             f"tiles differ: they do not all lie whole strides ({unit} pixels) apart, as the last "
             "one is shifted back to end with the image",
-            "Crop or pad the image to a multiple of the strides, or use one tile: --tile.",
+            "Crop or pad the image to a multiple of the strides, or use one tile: --tile. Tiles of "
+            "a package that declares sizes in steps of its strides have none of this.",
         )
     return (
         f"tiles differ from the whole by up to {worst:.2g} of the range, and nothing that was "

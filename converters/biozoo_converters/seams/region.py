@@ -1,8 +1,8 @@
 """Which part of an image is run whole and in tiles: all settled before a pixel is read.
 
-The part ends where the image ends, because there the last tile is shifted back, and is as many of
-the run's last tiles as fit into memory as a whole. Where a network takes one size only there is no
-whole: a window of that size with a seam in its middle stands for it.
+The part ends where the image ends, because there the last tile is not a whole step from the one
+before, and is as many of the run's last tiles as fit into memory as a whole. Where a network takes
+one size only there is no whole: a window of that size with a seam in its middle stands for it.
 """
 
 from __future__ import annotations
