@@ -33,7 +33,7 @@ from packages import make_package
 
 Array = np.ndarray[Any, Any]
 TILE = Choices(tile={"y": 16, "x": 16})
-TOTAL = 16  # tiles of `cells` with TILE: 14 pixels of each are its own
+TOTAL = 16  # tiles of `cells` with TILE: their starts lie 12 apart
 ME, OTHER = "session-of-mine", "session-of-another"
 
 

@@ -22,7 +22,16 @@ from biozoo.errors import AxesError, InvalidPackageError, UsageError
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import ModelDescr
 
-__all__ = ["InstancesConfig", "instances", "label_objects", "read_instances_config"]
+__all__ = [
+    "InstancesConfig",
+    "consecutive",
+    "core_map",
+    "fill_enclosed",
+    "flood_parts",
+    "instances",
+    "label_objects",
+    "read_instances_config",
+]
 
 SPATIAL_AXES = ("z", "y", "x")
 
@@ -210,22 +219,27 @@ def label_objects(
     parts, n_parts = ndi.label(inside, output=np.int32)
     if n_parts == 0:
         return np.zeros(foreground.shape, np.int32)
-    core = _core(foreground, distance, boundary, smoothing)
+    core = core_map(foreground, distance, boundary, smoothing)
     seeds, n_seeds = ndi.label(inside & (core > seed_threshold), output=np.int32)
     if n_seeds == 0:
         return np.zeros(foreground.shape, np.int32)
-    labels = _grow(parts, n_parts, seeds, n_seeds, core, min_seed_size)
+    labels = flood_parts(parts, n_parts, seeds, n_seeds, core, min_seed_size)
     if fill_holes:
-        _fill_holes(labels)
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= max(min_size, 1)
-    keep[0] = False
-    numbers: np.ndarray = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+        fill_enclosed(labels)
+    numbers = consecutive(np.bincount(labels.ravel()), min_size)
     numbered: np.ndarray = numbers[labels]
     return numbered
 
 
-def _core(
+def consecutive(sizes: np.ndarray, min_size: int) -> np.ndarray:
+    """New numbers (int32) of labels 0, 1, ... of these sizes: 1..n for those kept, else 0."""
+    keep = sizes >= max(min_size, 1)
+    keep[0] = False
+    numbers: np.ndarray = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return numbers
+
+
+def core_map(
     foreground: np.ndarray,
     distance: np.ndarray | None,
     boundary: np.ndarray | None,
@@ -243,7 +257,7 @@ def _core(
     return core
 
 
-def _grow(
+def flood_parts(
     parts: np.ndarray,
     n_parts: int,
     seeds: np.ndarray,
@@ -281,7 +295,7 @@ def _grow(
     return labels
 
 
-def _fill_holes(labels: np.ndarray) -> None:
+def fill_enclosed(labels: np.ndarray) -> None:
     """Give each background part that touches one object only, and no image edge, to the object."""
     from scipy import ndimage as ndi
 

@@ -21,6 +21,7 @@ from biozoo.axes import CANONICAL, IDS, LETTERS, letters
 from biozoo.errors import AxesError, ChannelChoiceError, ImageMismatchError, UsageError
 
 from .images.base import Image, describe
+from .not_finite import find_replacement
 from .sizes import ModelGeometry, TensorGeometry
 
 if TYPE_CHECKING:
@@ -56,13 +57,27 @@ class FittedInput:
         found = self.image.sizes | {"batch": 1, "channel": channels}
         return {a: found[a] for a in self.tensor.dims}
 
-    def read(self, at: Mapping[str, int]) -> NDArray[Any]:
-        """Pixels of one loop item, axes as in the tensor, the file's dtype (float32 for gray)."""
-        selection: dict[str, int | slice] = {a: at[a] for a in self.loops}
+    def read(self, at: Mapping[str, int], region: Sequence[slice] | None = None) -> NDArray[Any]:
+        """Pixels of one loop item, axes as in the tensor, the file's dtype (float32 for gray).
+
+        Parameters
+        ----------
+        at
+            Position along the looped axes.
+        region
+            One slice per axis of the tensor, all of them where not given; only what is in it is
+            read from the file.
+        """
+        part = {} if region is None else dict(zip(self.tensor.dims, region, strict=True))
+        selection: dict[str, int | slice] = {a: s for a, s in part.items() if a in self.image.axes}
+        selection |= {a: at[a] for a in self.loops}
         if self.channels is not None:
-            first, last = min(self.channels), max(self.channels)
+            wanted = self.channels
+            if "channel" in part and not self.gray:
+                wanted = wanted[part["channel"]]
+            first, last = min(wanted), max(wanted)
             selection["channel"] = slice(first, last + 1)
-            inside = [c - first for c in self.channels]
+            inside = [c - first for c in wanted]
         data = self.image.read(selection)
         pixels, dims = data.values, [str(d) for d in data.dims]
         if self.channels is not None:
@@ -345,9 +360,6 @@ def _shape(image: Image) -> str:
 def replace_not_finite(pixels: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """Pixels with NaN replaced by the mean of the others, infinities by their extremes.
 
-    One NaN would otherwise spread over every pixel whose context holds it, and through a mean or a
-    standard deviation over the whole image. The mean is what normalisation turns into 0.
-
     Returns
     -------
     tuple
@@ -358,20 +370,5 @@ def replace_not_finite(pixels: NDArray[Any]) -> tuple[NDArray[Any], int]:
     ImageMismatchError
         If no pixel is finite.
     """
-    if pixels.dtype.kind != "f":
-        return pixels, 0
-    with np.errstate(all="ignore"):
-        if np.isfinite(pixels.sum()):  # one fast pass, no temporary; false alarms are harmless
-            return pixels, 0
-    finite = np.isfinite(pixels)
-    count = pixels.size - int(finite.sum())
-    if count == pixels.size:
-        raise ImageMismatchError(
-            "The image has no finite pixel: all are NaN or infinite. Check how it was saved."
-        )
-    if not count:
-        return pixels, 0
-    good = pixels[finite]
-    mean = good.mean(dtype=np.float64)
-    low, high = good.min(), good.max()
-    return np.nan_to_num(pixels, nan=mean, posinf=high, neginf=low), count
+    found = find_replacement(pixels)
+    return (pixels, 0) if found is None else (found.apply(pixels), found.count)

@@ -335,6 +335,7 @@ def _view(image: Image, sizes: Mapping[str, int]) -> Image:
         image,
         shape=tuple(sizes.get(a, n) for a, n in image.sizes.items()),
         reader=read,
+        chunks=None,
         pixel_size={
             a: um * image.sizes[a] / sizes.get(a, image.sizes[a])
             for a, um in image.pixel_size.items()

@@ -23,7 +23,20 @@ from biozoo.errors import UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Measure", "Statistic", "Stats", "collect", "measure_tensor"]
+__all__ = [
+    "Measure",
+    "Statistic",
+    "Stats",
+    "collect",
+    "count_values",
+    "counts_all_values",
+    "from_counts",
+    "measure_tensor",
+    "pieces",
+    "quantile",
+    "ranks",
+    "sortable_keys",
+]
 
 Array = npt.NDArray[Any]
 Method = Literal["linear", "inverted_cdf"]
@@ -183,48 +196,63 @@ def _vectorised(view: Array, axes: tuple[int, ...], measure: Measure) -> npt.NDA
 
 def _one_group(view: Array, measures: Sequence[Measure]) -> list[float]:
     """The measures of all elements of `view`."""
-    small = view.dtype.kind in "bui" and view.dtype.itemsize <= 2
-    if small and (view.dtype.itemsize == 1 or view.size >= _FEW):
-        return _from_histogram(view, measures)
+    if counts_all_values(view.dtype) and (view.dtype.itemsize == 1 or view.size >= _FEW):
+        counts = np.zeros(2 ** (8 * view.dtype.itemsize), np.int64)
+        count_values(view, counts)
+        return from_counts(counts, view.dtype, measures)
     out = []
     moments: tuple[float, float] | None = None
-    points = _order_statistics(view, _ranks(view.size, measures))
+    points = _order_statistics(view, ranks(view.size, measures))
     for measure in measures:
         if measure.kind == "quantile":
-            out.append(_quantile(points, view.size, measure))
+            out.append(quantile(points, view.size, measure))
         else:
             moments = moments or _moments(view)
             out.append(moments[0] if measure.kind == "mean" else moments[1])
     return out
 
 
-def _from_histogram(view: Array, measures: Sequence[Measure]) -> list[float]:
-    """The measures from the counts of every possible value."""
-    lowest = int(np.iinfo(view.dtype).min) if view.dtype.kind == "i" else 0
-    bins = 2 ** (8 * view.dtype.itemsize)
-    counts = np.zeros(bins, np.int64)
-    for piece in _pieces(view):
+def counts_all_values(dtype: np.dtype[Any]) -> bool:
+    """Whether a type has so few values that each is counted: integers of 8 and 16 bits."""
+    return dtype.kind in "bui" and dtype.itemsize <= 2
+
+
+def _lowest(dtype: np.dtype[Any]) -> int:
+    return int(np.iinfo(dtype).min) if dtype.kind == "i" else 0
+
+
+def count_values(view: Array, counts: npt.NDArray[np.int64]) -> None:
+    """Add to `counts`, one for every possible value in ascending order, how often it occurs."""
+    lowest = _lowest(view.dtype)
+    for piece in pieces(view):
         flat = piece.astype(np.intp) - lowest if lowest else piece.astype(np.intp)
-        counts += np.bincount(flat, minlength=bins)
-    values = np.arange(lowest, lowest + bins)
-    n = view.size
+        counts += np.bincount(flat, minlength=len(counts))
+
+
+def from_counts(
+    counts: npt.NDArray[np.int64], dtype: np.dtype[Any], measures: Sequence[Measure]
+) -> list[float]:
+    """The measures from the counts of every possible value of `dtype`."""
+    lowest = _lowest(dtype)
+    values = np.arange(lowest, lowest + len(counts))
+    n = int(counts.sum())
     mean = int(values @ counts) / n  # exact: whole numbers up to the division
     ends = np.cumsum(counts)
     points = {
         rank: float(values[np.searchsorted(ends, rank, side="right")])
-        for rank in _ranks(n, measures)
+        for rank in ranks(n, measures)
     }
     std = math.sqrt(float((values - mean) ** 2 @ counts) / n)
     simple = {"mean": mean, "std": std}
-    return [_quantile(points, n, m) if m.kind == "quantile" else simple[m.kind] for m in measures]
+    return [quantile(points, n, m) if m.kind == "quantile" else simple[m.kind] for m in measures]
 
 
 def _moments(view: Array) -> tuple[float, float]:
     """Mean and standard deviation in two readings, summed in float64."""
     n = view.size
-    mean = sum(float(piece.sum(dtype=np.float64)) for piece in _pieces(view)) / n
+    mean = sum(float(piece.sum(dtype=np.float64)) for piece in pieces(view)) / n
     squares = 0.0
-    for piece in _pieces(view):
+    for piece in pieces(view):
         centred = np.subtract(piece, mean, dtype=np.float64)
         squares += float(np.square(centred, out=centred).sum())
     return mean, math.sqrt(squares / n)
@@ -244,13 +272,13 @@ def _position(n: int, measure: Measure) -> tuple[int, int, float]:
     return below, min(n - 1, below + 1), virtual - below
 
 
-def _ranks(n: int, measures: Sequence[Measure]) -> list[int]:
+def ranks(n: int, measures: Sequence[Measure]) -> list[int]:
     """All ranks that the quantiles among `measures` need, ascending."""
     found = (_position(n, m)[:2] for m in measures if m.kind == "quantile")
     return sorted({rank for pair in found for rank in pair})
 
 
-def _quantile(points: Mapping[int, float], n: int, measure: Measure) -> float:
+def quantile(points: Mapping[int, float], n: int, measure: Measure) -> float:
     """A quantile from the values at its ranks."""
     below, above, share = _position(n, measure)
     a, b = points[below], points[above]
@@ -258,41 +286,47 @@ def _quantile(points: Mapping[int, float], n: int, measure: Measure) -> float:
     return b - (b - a) * (1 - share) if share >= 0.5 else a + (b - a) * share
 
 
-def _order_statistics(view: Array, ranks: Sequence[int]) -> dict[int, float]:
-    """The values that would stand at `ranks` were all elements sorted; NaN if one is NaN.
+def _order_statistics(view: Array, wanted: Sequence[int]) -> dict[int, float]:
+    """The values that would stand at `wanted` ranks were all elements sorted; NaN if one is NaN.
 
     Large tensors are not sorted: their elements are counted by the 16 leading bits of a key that
     sorts as they do, and only those that share these bits with a wanted one are looked at.
     """
-    if not ranks:
+    if not wanted:
         return {}
-    if view.dtype.kind == "f" and any(np.isnan(piece).any() for piece in _pieces(view)):
-        return dict.fromkeys(ranks, math.nan)
+    if view.dtype.kind == "f" and any(np.isnan(piece).any() for piece in pieces(view)):
+        return dict.fromkeys(wanted, math.nan)
     if view.size < _FEW:
-        return _partition([view.reshape(-1)], dict.fromkeys(ranks), 0)
+        return _partition([view.reshape(-1)], dict.fromkeys(wanted), 0)
     counts = np.zeros(2**16, np.int64)
-    for piece in _pieces(view):
+    for piece in pieces(view):
         counts += np.bincount(_leading_bits(piece), minlength=2**16)
     ends = np.cumsum(counts)
     found: dict[int, float] = {}
     by_bits: dict[int, dict[int, None]] = {}
-    for rank in ranks:
+    for rank in wanted:
         by_bits.setdefault(int(np.searchsorted(ends, rank, side="right")), {})[rank] = None
-    for bits, wanted in by_bits.items():
-        same = [piece[_leading_bits(piece) == bits] for piece in _pieces(view)]
-        found |= _partition(same, wanted, int(ends[bits] - counts[bits]))
+    for bits, of_bits in by_bits.items():
+        same = [piece[_leading_bits(piece) == bits] for piece in pieces(view)]
+        found |= _partition(same, of_bits, int(ends[bits] - counts[bits]))
     return found
 
 
-def _partition(parts: Sequence[Array], ranks: Iterable[int], before: int) -> dict[int, float]:
-    """The elements of `parts` at `ranks`, which count `before` smaller elements elsewhere."""
+def _partition(parts: Sequence[Array], wanted: Iterable[int], before: int) -> dict[int, float]:
+    """The elements of `parts` at ranks that count `before` smaller elements elsewhere."""
     flat = np.concatenate(parts)
-    flat.partition([rank - before for rank in ranks])
-    return {rank: float(flat[rank - before]) for rank in ranks}
+    flat.partition([rank - before for rank in wanted])
+    return {rank: float(flat[rank - before]) for rank in wanted}
 
 
 def _leading_bits(piece: Array) -> npt.NDArray[np.intp]:
-    """The first 16 bits of an unsigned key that sorts as the elements do (4 or 8 bytes each).
+    """The first 16 bits of the elements' sortable keys."""
+    keys = sortable_keys(piece)
+    return np.asarray(keys >> keys.dtype.type(8 * keys.dtype.itemsize - 16), np.intp)
+
+
+def sortable_keys(piece: Array) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Unsigned integers, of the elements' size, that sort as the elements do (none is NaN).
 
     Signed integers sort when their sign bit is turned over; floats when, besides, all other bits
     of negative ones are.
@@ -306,10 +340,10 @@ def _leading_bits(piece: Array) -> npt.NDArray[np.intp]:
     elif native.dtype.kind == "f":
         negative = (native.view(f"i{size}") >> (8 * size - 1)).view(keys.dtype)  # all ones or none
         keys = keys ^ (negative | sign)
-    return np.asarray(keys >> keys.dtype.type(8 * size - 16), np.intp)
+    return np.asarray(keys)
 
 
-def _pieces(view: Array) -> Iterator[Array]:
+def pieces(view: Array) -> Iterator[Array]:
     """All elements as one-dimensional arrays of about `_PIECE` elements; large copies are made
     for none of them, whatever the strides.
     """
@@ -321,7 +355,7 @@ def _pieces(view: Array) -> Iterator[Array]:
     rest = math.prod(view.shape[1:])
     if rest > _PIECE:
         for part in view:
-            yield from _pieces(part)
+            yield from pieces(part)
         return
     step = max(1, _PIECE // max(1, rest))
     for start in range(0, view.shape[0], step):

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from biozoo.errors import StorageError
+from biozoo.errors import BiozooError, StorageError
 
 _WHY = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose a folder on another disk."),
@@ -38,26 +38,51 @@ def written_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
         For no space, no permission, or something else in the way.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir() and not folder:
-            raise StorageError(path=path, why="it is a folder", hint="Choose another file name.")
-        yield part
-        if folder and path.exists():
-            _swap(part, path)
-        else:
-            os.replace(part, path)
-    except OSError as exc:
-        _remove(part)
-        if isinstance(exc, StorageError):
+    with storage_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and not folder:
+                raise StorageError(
+                    path=path, why="it is a folder", hint="Choose another file name."
+                )
+            yield part
+            if folder and path.exists():
+                _swap(part, path)
+            else:
+                os.replace(part, path)
+        except BaseException:  # Ctrl-C too
+            remove(part)
             raise
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Failures of writing, told as a `StorageError` of `path` that says what to do."""
+    try:
+        yield
+    except BiozooError:
+        raise
+    except OSError as exc:
         # numpy tells of a part that was written by a bare OSError without a number.
         number = exc.errno or errno.ENOSPC
         why, hint = _WHY.get(number, (str(exc.strerror or exc).lower(), ""))
         raise StorageError(path=path, why=why, hint=hint) from exc
-    except BaseException:  # Ctrl-C too
-        _remove(part)
-        raise
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, and its name in its folder, are on the disk: a loss of power is survived.
+
+    Nothing is done for a file that does not exist.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for node in (path, path.parent):
+            if os.name != "posix" and node.is_dir():  # Windows opens no folders
+                continue
+            handle = os.open(node, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def check_folder(folder: Path) -> None:
@@ -84,10 +109,11 @@ def _swap(part: Path, path: Path) -> None:
     except BaseException:
         os.rename(old, path)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

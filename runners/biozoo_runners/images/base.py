@@ -80,6 +80,9 @@ class Image:
         Which image of the file this is, and the names of all where it holds several.
     notes
         What a user should know about how the file was read.
+    chunks
+        Pixels along each axis of the blocks that the file is decoded in: regions that begin at
+        multiples of them decode nothing twice. None where a region costs no more than itself.
     """
 
     path: Path | None
@@ -98,6 +101,7 @@ class Image:
     scene: int = 0
     scenes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    chunks: tuple[int, ...] | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -277,6 +281,7 @@ def describe(
     scene: int = 0,
     scenes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
+    chunks: Sequence[int] | None = None,
 ) -> Image:
     """Settle the axes of an image; every reader ends here.
 
@@ -288,6 +293,8 @@ def describe(
         Axes from the caller, which win over the file's.
     own_names
         What the file calls its dimensions, for messages.
+    chunks
+        As `Image.chunks`; a chunk may be larger than the image.
 
     Raises
     ------
@@ -339,6 +346,7 @@ def describe(
         scene=scene,
         scenes=scenes if len(scenes) > 1 else (),
         notes=notes,
+        chunks=None if chunks is None else tuple(map(min, chunks, shape)),
     )
 
 

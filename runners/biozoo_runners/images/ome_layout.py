@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,21 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """An image ready to be written: `values` is a view, one dimension per axis."""
+class Facts:
+    """What an OME format is told about an image besides its pixels; axes are ids in OME's order."""
 
-    values: NDArray[Any]
     axes: tuple[str, ...]
     name: str
     channel_names: tuple[str, ...]
     pixel_size: dict[str, float]
     unit: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout(Facts):
+    """An image ready to be written: `values` is a view, one dimension per axis."""
+
+    values: NDArray[Any]
 
 
 def ome_layout(path: Path, data: xr.DataArray) -> Layout:
@@ -53,36 +59,68 @@ def ome_layout(path: Path, data: xr.DataArray) -> Layout:
             f"Cannot write {path}: the image has {sizes}, and OME formats know time, channel, z, "
             "y and x only. Write one file for each, or .npy."
         )
+    ordered = tuple(a for a in _ORDER if a in axes)
+    names = channel_names(data)
+    if not names and "channel" not in axes and data.attrs.get("channel"):
+        names = (str(data.attrs["channel"]),)
+    facts = ome_facts(
+        path,
+        ordered,
+        data.dtype,
+        name=str(data.attrs.get("name") or data.name or "image"),
+        channel_names=names,
+        pixel_size=dict(data.attrs.get("pixel_size") or {}),
+        unit=dict(data.attrs.get("unit") or {}),
+    )
+    values = data.isel(dict.fromkeys(extra, 0)).transpose(*ordered).values
+    return Layout(**vars(facts), values=values)
+
+
+def ome_facts(
+    path: Path,
+    axes: Sequence[str],
+    dtype: np.dtype[Any],
+    *,
+    name: str,
+    channel_names: Sequence[str],
+    pixel_size: Mapping[str, float],
+    unit: Mapping[str, str],
+) -> Facts:
+    """The facts as OME formats can hold them: what is unknown or cannot be written is left out.
+
+    Raises
+    ------
+    ImageMismatchError
+        For axes other than some of time, channel, z, y and x in this order, without y and x, or
+        for pixels of a type that OME formats do not hold.
+    """
+    ordered = tuple(a for a in _ORDER if a in axes)
     if not {"y", "x"} <= set(axes):
         raise ImageMismatchError(
             f"Cannot write {path}: the array has axes {letters(axes)}, an image needs y and x. "
             "Write .npy."
         )
-    ordered = tuple(a for a in _ORDER if a in axes)
-    values = data.isel(dict.fromkeys(extra, 0)).transpose(*ordered).values
-    if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
+    if ordered != tuple(axes):
         raise ImageMismatchError(
-            f"Cannot write {path}: the pixels are of type {data.dtype}, OME formats hold integers "
+            f"Cannot write {path}: the array has axes {letters(axes)}, OME formats hold some of "
+            f"{letters(_ORDER)} in this order. Write .npy."
+        )
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ImageMismatchError(
+            f"Cannot write {path}: the pixels are of type {dtype}, OME formats hold integers "
             "and real numbers of up to 64 bits. Write .npy."
         )
-    names = channel_names(data)
-    if not names and "channel" not in axes and data.attrs.get("channel"):
-        names = (str(data.attrs["channel"]),)
-    sizes_of = {
+    sizes = {
         a: float(v)
-        for a, v in dict(data.attrs.get("pixel_size") or {}).items()
+        for a, v in pixel_size.items()
         if a in ordered and a != "channel" and math.isfinite(v) and v > 0
     }
-    units = {
-        a: str(u) for a, u in dict(data.attrs.get("unit") or {}).items() if a in sizes_of and u
-    }
-    return Layout(
-        values=values,
+    return Facts(
         axes=ordered,
-        name=_clean(str(data.attrs.get("name") or data.name or "image")),
-        channel_names=tuple(map(_clean, names)),
-        pixel_size=sizes_of,
-        unit=units,
+        name=_clean(name),
+        channel_names=tuple(map(_clean, channel_names)),
+        pixel_size=sizes,
+        unit={a: str(u) for a, u in unit.items() if a in sizes and u},
     )
 
 

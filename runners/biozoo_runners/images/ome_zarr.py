@@ -105,6 +105,7 @@ def _open(
         scene=chosen,
         scenes=names,
         notes=scene_notes(scene, chosen, names),
+        chunks=array.chunks,  # within shards: these are decoded one by one
     )
 
 

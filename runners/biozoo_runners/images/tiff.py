@@ -24,7 +24,7 @@ from biozoo.errors import ImageReadError
 from .base import RGB, Image, Index, choose_scene, describe, scene_notes
 from .decoding import reading
 from .tiff_metadata import Metadata, imagej_metadata, ome_metadata
-from .tiff_region import PageRegion, read_boxed
+from .tiff_region import PageRegion, read_boxed, segment_shape
 
 _LETTERS = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x", "S": "channel"}
 _PLAIN = ("generic", "uniform", "shaped")  # tifffile's kinds of TIFF without a flavour
@@ -130,6 +130,7 @@ class TiffReader:
             scene=chosen,
             scenes=names,
             notes=tuple(notes),
+            chunks=source.chunks,
         )
 
 
@@ -150,6 +151,27 @@ class _Source:
             for number in {0, len(series) - 1}:
                 self._check(series[number], size)
 
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """What is decoded at once, None where the pixels are stored plainly."""
+        if self._offset is not None:
+            return None
+        if self._is_mosaic:
+            return tuple(map(int, self.series.shape))
+        page = self.series.keyframe
+        planes: int = self.series.ndim - page.ndim
+        return (1,) * planes + segment_shape(page)
+
+    @property
+    def _is_mosaic(self) -> bool:
+        """Whether the planes are not the pages: cut out of larger ones, or put together."""
+        series, inner = self.series, self.series.keyframe.ndim
+        return bool(
+            series.transform is not None
+            or math.prod(series.shape[: series.ndim - inner]) != len(series)
+            or series.shape[series.ndim - inner :] != series.keyframe.shape
+        )
+
     def read(self, index: tuple[Index, ...]) -> NDArray[Any]:
         """The pixels of `index`, which has one entry per dimension."""
         if self._offset is not None:
@@ -169,11 +191,7 @@ class _Source:
     def _read_pages(self, index: tuple[Index, ...]) -> NDArray[Any]:
         series, inner = self.series, self.series.keyframe.ndim
         lead = series.shape[: series.ndim - inner]
-        if (
-            series.transform is not None
-            or math.prod(lead) != len(series)
-            or series.shape[series.ndim - inner :] != series.keyframe.shape
-        ):  # planes cut out of larger pages, mosaics: only tifffile knows how they fit together
+        if self._is_mosaic:  # only tifffile knows how its pages fit together
             for number in range(len(series)):
                 self._check(series[number])
             return np.asarray(series.asarray()[index])

@@ -29,9 +29,9 @@ class PageRegion:
             if isinstance(i, slice)
         )  # fmt: skip
         self.box: list[tuple[int, int]] | None = None
-        place = _PLACE.get(page.axes)
-        if place is None or page.jpegheader is not None or math.prod(page.chunked) == 1:
+        if not _in_parts(page):
             return
+        place = _PLACE[page.axes]
         box = [(0, n) for n in page.shaped]
         for dim, i in zip(place, index, strict=True):
             box[dim] = (i.start, i.stop) if isinstance(i, slice) else (i, i + 1)
@@ -48,6 +48,28 @@ class PageRegion:
         return np.asarray(buffer[keep][inside])
 
 
+def _in_parts(page: Any) -> bool:
+    """Whether a page can be decoded in parts."""
+    return page.axes in _PLACE and page.jpegheader is None and math.prod(page.chunked) > 1
+
+
+def segment_shape(page: Any) -> tuple[int, ...]:
+    """Pixels along each axis of a page that are decoded at once: a tile, a strip, or all."""
+    if not _in_parts(page):
+        return tuple(page.shape)
+    tall, wide = _segment(page)
+    if page.axes == "YXS":
+        return tall, wide, int(page.shape[-1])
+    return (1, tall, wide) if page.axes == "SYX" else (tall, wide)
+
+
+def _segment(page: Any) -> tuple[int, int]:
+    """Rows and columns of a tile or a strip."""
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return int(page.rowsperstrip), int(page.imagewidth)
+
+
 def read_boxed(page: Any, region: PageRegion) -> NDArray[Any]:
     """The selected pixels of `page`, whose file is open, for a region that has a box."""
     assert region.box is not None
@@ -59,9 +81,7 @@ def read_boxed(page: Any, region: PageRegion) -> NDArray[Any]:
     out = np.full([b - a for a, b in region.box], key.nodata, key.dtype)
     if out.size == 0:
         return region.cut(out)
-    tall, wide = (key.tilelength, key.tilewidth) if key.is_tiled else (
-        key.rowsperstrip, key.imagewidth,
-    )  # fmt: skip
+    tall, wide = _segment(key)
     down, across = math.ceil(key.imagelength / tall), math.ceil(key.imagewidth / wide)
     wanted = [
         (s * down + row) * across + column

@@ -69,12 +69,7 @@ def write_image(path: str | Path, data: xr.DataArray, *, overwrite: bool = True)
 
         write_tiff(path, data)
     elif ending.endswith(".zarr"):
-        if path.is_dir() and any(path.iterdir()) and not is_zarr_output(path):
-            raise StorageError(
-                path=path,
-                why="a folder of that name exists and is no Zarr image",
-                hint="Remove it, or choose another name.",
-            )
+        check_place(path)
         from .write_zarr import write_zarr
 
         write_zarr(path, data)
@@ -93,6 +88,16 @@ def write_image(path: str | Path, data: xr.DataArray, *, overwrite: bool = True)
         with written_beside(path) as part:
             Pillow.fromarray(preview(flat, max_size=None)).save(part, format="PNG")
     return path
+
+
+def check_place(path: Path) -> None:
+    """Refuse to put an OME-Zarr where somebody has other files; raises `StorageError`."""
+    if path.is_dir() and any(path.iterdir()) and not is_zarr_output(path):
+        raise StorageError(
+            path=path,
+            why="a folder of that name exists and is no Zarr image",
+            hint="Remove it, or choose another name.",
+        )
 
 
 def is_zarr_output(path: Path) -> bool:

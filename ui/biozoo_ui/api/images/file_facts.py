@@ -205,7 +205,7 @@ def _zarr_facts(path: Path) -> FileFacts:
         return lambda index: np.asarray(array[index])
 
     first = zarr.open_array(path / facts["multiscales"][0]["datasets"][0]["path"], mode="r")
-    tall, wide = (first.shards or first.chunks)[-2:]
+    tall, wide = first.chunks[-2:]
     return FileFacts(tuple(shapes), (int(tall), int(wide)), colors, open_level)
 
 
