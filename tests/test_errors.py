@@ -67,6 +67,15 @@ LEAVES: dict[type[BiozooError], tuple[BiozooError, type[Exception], int, int, tu
         422,
         ("cannot be converted to onnx", "dynamo: differs", "Replace"),
     ),
+    errors.PrecisionError: (
+        errors.PrecisionError(
+            model="cells", precision="bfloat16", measured=["changes values by 0.0051"], error=0.0051
+        ),
+        RuntimeError,
+        1,
+        422,
+        ("does not agree with float32 in bfloat16", "by 0.0051", "--tolerance 0.01"),
+    ),
     errors.NotTrainableError: (
         errors.NotTrainableError(model="cells", why="its weights are keras_hdf5."),
         RuntimeError,

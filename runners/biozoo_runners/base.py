@@ -63,6 +63,8 @@ class BackendInfo:
     threads: int
     notes: tuple[str, ...] = ()
     """What a user should know of how it runs, for the report: what fell to the CPU, ..."""
+    precision: str = ""
+    """What it computes in where that is not the weights' own: "bfloat16", "float16", "int8"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,36 @@ class Backend(Closing, ABC):
         BackendError
             The weights cannot be loaded.
         """
+
+    @classmethod
+    def precisions(
+        cls, package: ModelPackage, weights_format: str, *, device: str
+    ) -> Mapping[str, str]:
+        """Precisions below float32 that this backend knows: "" or why not of these weights here.
+
+        Those that the hardware computes in itself, and those that the package has weights of. May
+        import the framework; asked only where a person wants another precision than float32.
+        """
+        return {}
+
+    @classmethod
+    def open_reduced(
+        cls,
+        package: ModelPackage,
+        weights_format: str,
+        precision: str,
+        *,
+        device: str,
+        threads: int | None = None,
+    ) -> Self:
+        """As `open`, to compute in a precision for which `precisions` says "".
+
+        Raises
+        ------
+        BackendError
+            As `open` does, and where the framework would compute in something else.
+        """
+        raise BackendError(f"{cls.name} computes {weights_format} weights as they are only.")
 
     @abstractmethod
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

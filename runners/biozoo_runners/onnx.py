@@ -39,6 +39,7 @@ from .memory import trim_heap
 from .nvml import DeviceMemory
 from .onnx_external import check_external_data
 from .onnx_session import device_error, flavour_fault, open_session
+from .precision.variants import variant_file, variants
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
@@ -94,6 +95,33 @@ class OnnxBackend(Backend):
             threads=threads,
         )
 
+    @classmethod
+    def precisions(
+        cls, package: ModelPackage, weights_format: str, *, device: str
+    ) -> Mapping[str, str]:
+        """Those that the package has converted weights of; see `Backend.precisions`."""
+        return variants(package)
+
+    @classmethod
+    def open_reduced(
+        cls,
+        package: ModelPackage,
+        weights_format: str,
+        precision: str,
+        *,
+        device: str,
+        threads: int | None = None,
+    ) -> Self:
+        """Load the package's variant of this precision; see `Backend.open_reduced`."""
+        return cls(
+            variant_file(package, precision),
+            root=package.root,
+            **described(package),
+            device=device,
+            threads=threads,
+            precision=precision,
+        )
+
     def __init__(
         self,
         path: Path,
@@ -105,9 +133,14 @@ class OnnxBackend(Backend):
         optional: frozenset[str] = frozenset(),
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "",
     ):
-        """Load the graph `path`; its external data must lie inside `root`."""
+        """Load the graph `path`; its external data must lie inside `root`.
+
+        `precision` is the graph's, for `info`.
+        """
         self._model, self._path, self._device = model, path, device
+        self._precision = precision
         self._optional = optional
         self._threads = threads or usable_cores()[1]
         check_external_data(path, root, model=model)
@@ -139,6 +172,7 @@ class OnnxBackend(Backend):
             providers=self._providers,
             threads=self._threads,
             notes=self._notes,
+            precision=self._precision,
         )
 
     @property

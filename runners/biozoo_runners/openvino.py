@@ -1,7 +1,9 @@
 """The OpenVINO backend: ONNX weights on the CPU, in this process, in the precision they have.
 
 OpenVINO is told to compute float32 as float32 (on newer CPUs it would take bfloat16, which is
-wrong in the third digit), and what it really compiled is asked of it afterwards.
+wrong in the third digit), and what it really compiled is asked of it afterwards. A lower precision
+is for `open_reduced`, and then each layer is asked what it computes in: told to take float16, a
+processor without it takes bfloat16, and still says float16 of the whole.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -35,6 +38,7 @@ from .base import (
 from .devices import Machine, importable, usable_cores
 from .memory import trim_heap
 from .onnx_external import check_external_data, opset_version
+from .precision.variants import variant_file, variants
 
 if TYPE_CHECKING:
     from biozoo.package import ModelPackage
@@ -44,6 +48,17 @@ __all__ = ["OpenVinoBackend"]
 #: The newest ONNX operator set when this was written. OpenVINO reads later ones as the last that
 #: it knows and says nothing, which can give wrong numbers.
 _OPSET = 28
+
+#: Precision -> what OpenVINO calls it among a processor's abilities, and what the processor needs.
+_BY_PROCESSOR = {
+    "bfloat16": ("BF16", "AVX512_BF16 or AMX"),
+    "float16": ("FP16", "AVX512_FP16 or AMX-FP16"),
+}
+_HINTS = {"bfloat16": "bf16", "float16": "f16"}
+#: What OpenVINO writes beside a layer -> precision.
+_RUNTIME = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
+#: The layers that take the time.
+_HEAVY = frozenset(("Convolution", "Deconvolution", "FullyConnected", "GEMM", "MatMul", "RNNSeq"))
 
 _TELEMETRY = "openvino_telemetry"
 _importing = threading.Lock()
@@ -77,6 +92,42 @@ class OpenVinoBackend(Backend):
             threads=threads,
         )
 
+    @classmethod
+    def precisions(
+        cls, package: ModelPackage, weights_format: str, *, device: str
+    ) -> Mapping[str, str]:
+        """Those that the processor computes in, int8 by a variant; see `Backend.precisions`."""
+        able = set(_import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        by_processor = {
+            precision: ""
+            if known in able
+            else f"this processor does not compute in {precision} "
+            f"(it has no {parts}), and emulating it would be slow"
+            for precision, (known, parts) in _BY_PROCESSOR.items()
+        }
+        return by_processor | {"int8": variants(package)["int8"]}
+
+    @classmethod
+    def open_reduced(
+        cls,
+        package: ModelPackage,
+        weights_format: str,
+        precision: str,
+        *,
+        device: str,
+        threads: int | None = None,
+    ) -> Self:
+        """Load the weights, or the int8 variant, to compute so; see `Backend.open_reduced`."""
+        source = package.path(weights_entry(package, weights_format, cls)["source"])
+        return cls(
+            source if precision in _BY_PROCESSOR else variant_file(package, precision),
+            root=package.root,
+            **described(package),
+            device=device,
+            threads=threads,
+            precision=precision,
+        )
+
     def __init__(
         self,
         path: Path,
@@ -88,9 +139,12 @@ class OpenVinoBackend(Backend):
         optional: frozenset[str] = frozenset(),
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "",
     ):
         """Load the graph `path`; its external data must lie inside `root`."""
         self._model, self._path, self._optional = model, path, optional
+        self._precision = precision
+        self._notes: tuple[str, ...] = ()
         if device != "cpu":
             why = "openvino runs on the CPU only"
             raise DeviceError(device=device, why=why, hint="Use --device cpu, or --weights onnx")
@@ -129,6 +183,8 @@ class OpenVinoBackend(Backend):
             device="cpu",
             providers=self._providers,
             threads=self._threads,
+            notes=self._notes,
+            precision=self._precision,
         )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -176,7 +232,7 @@ class OpenVinoBackend(Backend):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": _HINTS.get(self._precision, "f32"),
             "EXECUTION_MODE_HINT": "ACCURACY",
             # Pinned threads of two runners would share the same cores.
             "ENABLE_CPU_PINNING": False,
@@ -203,9 +259,26 @@ class OpenVinoBackend(Backend):
         if devices != ["CPU"]:
             why = f"openvino would run the model on {', '.join(devices) or 'nothing'} in its place"
             raise DeviceError(device="cpu", why=why)
-        precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype())
         self._threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        self._providers = ("CPU", precision)
+        if not self._precision:
+            precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype())
+            self._providers = ("CPU", precision)
+            return
+        layers = Counter(_layers(compiled))
+        low = layers[self._precision]
+        if not low:
+            got = ", ".join(layers) or "nothing that could be"
+            raise BackendError(
+                f"Model '{self._model}' ({self._path.name}): openvino would compute it in {got}, "
+                f"not in {self._precision}. Use --precision float32."
+            )
+        self._providers = ("CPU", self._precision)
+        if low < layers.total():
+            rest = ", ".join(p for p in layers if p != self._precision)
+            self._notes = (
+                f"openvino computes {low} of {layers.total()} convolutions and matrix products in "
+                f"{self._precision}, the others in {rest}",
+            )
 
 
 def _import_openvino() -> Any:
@@ -236,6 +309,20 @@ def _import_openvino() -> Any:
             install=install_line("openvino"),
         ) from exc
     return openvino
+
+
+def _layers(compiled: Any) -> Iterator[str]:
+    """What each convolution and matrix product of a compiled graph is computed in."""
+    for layer in compiled.get_runtime_model().get_ops():
+        facts = layer.get_rt_info()
+        if "layerType" in facts and _fact(facts, "layerType") in _HEAVY:
+            said = _fact(facts, "runtimePrecision")
+            yield _RUNTIME.get(said, said)
+
+
+def _fact(facts: Any, name: str) -> str:
+    value = facts[name]
+    return str(getattr(value, "value", value))
 
 
 def _port(port: Any, ids: Sequence[str]) -> TensorPort:

@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from .images.base import Image
     from .instances import InstancesConfig
     from .kept_tiles import TileStore
+    from .precision.settling import Decision, Settler
     from .prepare import ImageLike
     from .rescale import Scale
     from .sizes import ModelGeometry
+    from .statistics import Stats
     from .tiling import TilePlan
 
     Images = ImageLike | Mapping[str, ImageLike]
@@ -71,8 +73,11 @@ class Runner(Closing):
         asked: Asked | None = None,
         why: str = "",
         load_seconds: float = 0.0,
+        settler: Settler | None = None,
     ) -> None:
-        """Join a package and an opened backend; `why` says how the device was chosen."""
+        """Join a package and an opened backend; `why` says how the device was chosen, and `settler`
+        chooses another precision for each image.
+        """
         program = program_of(package)
         self.package = package
         self.backend = backend
@@ -82,9 +87,10 @@ class Runner(Closing):
         self.postprocessing, self._custom = bind(
             package, program.postprocessing, threads=backend.info.threads
         )
-        self._asked = asked or Asked()
+        self.asked = asked or Asked()
+        self.load_seconds = load_seconds
         self._why = why
-        self._load_seconds = load_seconds
+        self._settler = settler
         self._too_large: int | None = None  # pixels of a tile that memory was too small for
 
     @property
@@ -114,6 +120,18 @@ class Runner(Closing):
         """Id of the result that one file gets, None where the caller must name it."""
         return main_of(self.outputs, self.label_images)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of what was loaded: why this device, the package's own steps."""
+        custom = self._custom.notes if self._custom is not None else ()
+        return tuple(filter(None, (self._why, *self.info.notes, *custom)))
+
+    @property
+    def child_memory(self) -> int:
+        """Most resident bytes so far of the processes that the model lives in; 0 without any."""
+        custom = self._custom.peak_memory if self._custom is not None else 0
+        return self.backend.peak_host_memory + custom
+
     def close(self) -> None:
         """Free the weights, end the process of custom steps; may be called twice."""
         if self._custom is not None:
@@ -131,13 +149,43 @@ class Runner(Closing):
     ) -> TilePlan:
         """The tiles that a call with these arguments would run; reads no pixels."""
         scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
-        return self._plan(scaling.fitting, tile)[1]
+        return self.plan_of(scaling.fitting, tile)[1]
 
-    def _plan(
+    def plan_of(
         self, fitting: Fitting, tile: Mapping[str, int] | None
     ) -> tuple[ModelGeometry, TilePlan, str]:
-        """See `plan_with`."""
+        """The tiles of an image that was fitted to this model; see `plan_with`."""
         return plan_with(self.geometry, fitting.sizes, tile, lambda: recall(self.package))
+
+    def settle(
+        self, fitting: Fitting, plan: TilePlan, stats: Callable[[], Stats] | None = None
+    ) -> Decision | None:
+        """Choose what runs an image, where another precision than float32 was asked for.
+
+        `stats` gives the statistics of the middle item; None measures them with it in memory.
+
+        `info` is that of the choice afterwards. Raises as `Settler.settle` does.
+        """
+        if self._settler is None:
+            return None
+        from .precision.cases import Steps, scene_of
+
+        dims = {t.id: t.dims for t in self.geometry.outputs}
+        steps = Steps(self.preprocessing, self.postprocessing, self.instances, dims)
+        scene = scene_of(fitting, plan, steps, stats)
+        self.backend, decision = self._settler.settle(self.backend, scene, steps)
+        return decision
+
+    def check_objects(self, min_size: int | None, fill_holes: bool | None) -> None:
+        """Refuse wishes for objects where there are none to be made; raises `UsageError`."""
+        if self.instances is None and not (min_size is None and fill_holes is None):
+            why = "makes its objects by its own postprocessing"
+            if not self.label_images:
+                why = "does not say how objects are made, so it gives no labels"
+            raise UsageError(
+                f"Model '{self.package.id}' {why}. Leave --min-size, --fill-holes and "
+                "--keep-holes out."
+            )
 
     def __call__(
         self,
@@ -197,19 +245,15 @@ class Runner(Closing):
             Stopped by `cancelled`.
         StorageError
             A tile cannot be kept.
+        PrecisionError
+            The asked precision does not agree with float32 on this image.
         """
-        if self.instances is None and not (min_size is None and fill_holes is None):
-            why = "makes its objects by its own postprocessing"
-            if not self.label_images:
-                why = "does not say how objects are made, so it gives no labels"
-            raise UsageError(
-                f"Model '{self.package.id}' {why}. Leave --min-size, --fill-holes and "
-                "--keep-holes out."
-            )
+        self.check_objects(min_size, fill_holes)
         start, memory = time.perf_counter(), HostMemory()
         scaling = rescale(fit(self.geometry, images_of(image, axes), channel), scale)
         fitting = scaling.fitting
-        geometry, plan, context_note = self._plan(fitting, tile)
+        geometry, plan, context_note = self.plan_of(fitting, tile)
+        decision = self.settle(fitting, plan)
         tiles = Tiles(
             self.backend,
             geometry,
@@ -266,7 +310,7 @@ class Runner(Closing):
         if on_progress is not None:
             on_progress(Progress(total, total, "done", tiles.found))
         asked = replace(
-            self._asked,
+            self.asked,
             tile=tile,
             channel=None if channel is None else str(channel),
             scale=scale_text(scale),
@@ -280,24 +324,23 @@ class Runner(Closing):
             tiles=len(plan),
             items=len(fitting),
             seconds={
-                "load": self._load_seconds,
+                "load": self.load_seconds,
                 **seconds,
                 "total": time.perf_counter() - start,
             },
             megapixels=plan.pixels * scaling.pixels * len(fitting) / 1e6,
             peak_memory=memory.peak,
             added_memory=memory.added,
-            child_memory=self.backend.peak_host_memory
-            + (self._custom.peak_memory if self._custom is not None else 0),
+            child_memory=self.child_memory,
             device_memory=self.backend.peak_device_memory,
             objects=objects,
+            precision=decision,
             notes=tuple(
                 filter(
                     None,
                     (
-                        self._why,
-                        *self.info.notes,
-                        *(self._custom.notes if self._custom is not None else ()),
+                        *self.notes,
+                        *(decision.notes if decision is not None else ()),
                         *tiles.notes,
                         *fitting.notes,
                         context_note,
@@ -317,6 +360,9 @@ def load(
     weights: str | None = None,
     threads: int | None = None,
     backend: str | None = None,
+    precision: str = "float32",
+    tolerance: float | None = None,
+    proven: bool = False,
 ) -> Runner:
     """Load a model for running.
 
@@ -332,11 +378,24 @@ def load(
         CPU threads of one operation; None takes the usable cores.
     backend
         What executes them ("onnxruntime", "openvino", ...); None takes the first that can.
+    precision
+        "float32" runs the weights as they are. "bfloat16", "float16" and "int8" are used only where
+        the package's test tensors and a few tiles of the image agree with float32, which a call
+        with an image finds out. "auto" takes the fastest backend and precision that agrees, and
+        remembers it for this package on this machine.
+    tolerance
+        The largest difference to accept for that, in units of the output, in place of the
+        package's own tolerance.
+    proven
+        Another process has made the proof: the asked precision is run as it is.
 
     Raises
     ------
+    UsageError
+        There is no such precision, or a tolerance without a use.
     NoBackendError
-        Nothing here can execute any of the weights; it lists why for each.
+        Nothing here can execute any of the weights, or in the asked precision; it lists why for
+        each.
     DeviceError
         The asked device is missing.
     UntrustedCodeError
@@ -350,22 +409,36 @@ def load(
     from biozoo.consent import is_trusted
 
     from .devices import detect
+    from .precision.wishes import FLOAT32, check_wish
     from .selection import Wish, open_selected, select
 
     start = time.perf_counter()
+    check_wish(precision, tolerance)
     if isinstance(package, str | Path):
         package = biozoo.open(package)
-    wish = Wish(device, weights, threads, backend)
-    chosen = select(package, detect(), wish, *known_backends(), trusted=is_trusted(package))
+    wish, machine, trusted = Wish(device, weights, threads, backend), detect(), is_trusted(package)
+    backends, failed = known_backends()
+    chosen = select(package, machine, wish, backends, failed, trusted=trusted)
     ready(package, program_of(package).postprocessing)
-    opened, why = open_selected(package, chosen, wish)
+    lower = "" if precision == FLOAT32 else precision
+    opened, why = open_selected(package, chosen, wish, precision=lower if proven else "")
     try:
+        settler = None
+        if lower and not proven:
+            from .precision.candidates import Here
+            from .precision.settling import Settler
+
+            here = Here(machine, wish, backends, trusted)
+            settler = Settler(package, here, chosen, opened.info, lower, tolerance)
         return Runner(
             package,
             opened,
-            asked=Asked(device, weights, threads, backend=backend),
+            asked=Asked(
+                device, weights, threads, backend=backend, precision=lower, tolerance=tolerance
+            ),
             why=why,
             load_seconds=time.perf_counter() - start,
+            settler=settler,
         )
     except BaseException:
         opened.close()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biozoo.files import size_text
 
 from .base import BackendInfo
+
+if TYPE_CHECKING:
+    from .precision.settling import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Asked:
     channel: str | None = None
     backend: str | None = None
     scale: str | None = None
+    precision: str = ""
+    tolerance: float | None = None
 
     def __str__(self) -> str:
         tile = ",".join(f"{a}={n}" for a, n in (self.tile or {}).items())
@@ -34,6 +39,8 @@ class Asked:
             "tile": tile,
             "channel": self.channel,
             "scale": self.scale,
+            "precision": self.precision,
+            "tolerance": self.tolerance,
         }
         return ", ".join(f"{k} {v}" for k, v in wishes.items() if v)
 
@@ -76,6 +83,9 @@ class RunReport:
         not known. How it is counted depends on the backend (docs/design/devices.md).
     objects
         How many were found, over all items; None where the package does not say how to make any.
+    precision
+        What was chosen where another precision than float32 was asked for, and the evidence; None
+        where none was.
     notes
         What a user should know: padding, looping, the channel taken, why the CPU, ...
     """
@@ -94,6 +104,7 @@ class RunReport:
     child_memory: int = 0
     device_memory: int | None = None
     objects: int | None = None
+    precision: Decision | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod

@@ -34,6 +34,8 @@ __all__ = [
     "Rejection",
     "Selection",
     "Wish",
+    "backend_rank",
+    "format_rank",
     "open_selected",
     "select",
     "weigh",
@@ -159,14 +161,15 @@ def weigh(
         The wish names what does not exist.
     """
     device = parse_device(wish.device)
-    formats = sorted(package.summary.weights, key=_rank)
+    formats = sorted(package.summary.weights, key=format_rank)
     _check_wish(package, formats, wish, backends)
     if is_cuda(device):
         _require_card(device, machine)
     rejected: list[Rejection] = []
     chosen: Selection | None = None
     for weights in formats:
-        able = sorted((b for b in backends.values() if weights in b.weights_formats), key=_order)
+        takers = (b for b in backends.values() if weights in b.weights_formats)
+        able = sorted(takers, key=backend_rank)
         if wish.weights not in (None, weights):
             rejected.append(Rejection(weights, f"{wish.weights} was asked for", "asked"))
             continue
@@ -195,8 +198,10 @@ def weigh(
     return (None if chosen is None else replace(chosen, rejected=tuple(rejected))), tuple(rejected)
 
 
-def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple[Backend, str]:
-    """Load what was selected.
+def open_selected(
+    package: ModelPackage, chosen: Selection, wish: Wish, *, precision: str = ""
+) -> tuple[Backend, str]:
+    """Load what was selected; in a lower `precision`, where one is given.
 
     Returns
     -------
@@ -216,7 +221,10 @@ def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple
     threads = wish.threads
 
     def load(device: str) -> Backend:
-        return chosen.backend.open(package, chosen.weights_format, device=device, threads=threads)
+        weights, opener = chosen.weights_format, chosen.backend
+        if precision:
+            return opener.open_reduced(package, weights, precision, device=device, threads=threads)
+        return opener.open(package, weights, device=device, threads=threads)
 
     try:
         return load(chosen.device), chosen.why
@@ -228,12 +236,14 @@ def open_selected(package: ModelPackage, chosen: Selection, wish: Wish) -> tuple
     return load("cpu"), why
 
 
-def _rank(weights: str) -> tuple[int, str]:
+def format_rank(weights: str) -> tuple[int, str]:
+    """Sorts weights formats, best first."""
     known = weights in PREFERENCE
     return (PREFERENCE.index(weights) if known else len(PREFERENCE), weights)
 
 
-def _order(backend: type[Backend]) -> tuple[int, str]:
+def backend_rank(backend: type[Backend]) -> tuple[int, str]:
+    """Sorts backends, first choice first."""
     known = backend.name in BACKENDS
     return (BACKENDS.index(backend.name) if known else len(BACKENDS), backend.name)
 

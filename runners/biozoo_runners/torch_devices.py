@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "availability",
+    "computed_in",
     "full_float32",
     "import_torch",
     "peak_memory",
@@ -63,6 +64,35 @@ def availability(machine: Machine, *, extra: str = "torch") -> Availability:
     if fault := driver_too_old(machine, "torch"):
         return Availability(True, fault, ("cpu",))
     return Availability(True, "", ("cuda", "cpu"))
+
+
+def computed_in(device: str) -> dict[str, str]:
+    """Precisions below float32 for torch on a device: "" where it computes in them, else why not.
+
+    On a processor those that it has instructions for: torch takes bfloat16 on any with AVX512 and
+    converts to and fro. On a card bfloat16 from compute capability 8.0 on, float16 from 7.0 on
+    (https://docs.nvidia.com/cuda/cuda-programming-guide, tensor cores).
+    """
+    torch = import_torch("Running in another precision")
+    if is_cuda(device):
+        index = cuda_index(device)
+        if not torch.cuda.is_available():
+            return {}
+        major = torch.cuda.get_device_capability(index)[0]
+        name = torch.cuda.get_device_name(index)
+        return {
+            precision: "" if major >= needed else f"{name} has no tensor cores for {precision}"
+            for precision, needed in (("bfloat16", 8), ("float16", 7))
+        }
+    has = any(
+        getattr(torch.cpu, question, lambda: False)()
+        for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    lacking = (
+        "this processor does not compute in bfloat16 (it has no AVX512_BF16 or AMX), and emulating "
+        "it would be slow"
+    )
+    return {"bfloat16": "" if has else lacking}
 
 
 def import_torch(what: str, *, extra: str = "torch") -> Any:

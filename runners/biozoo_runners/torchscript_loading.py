@@ -33,8 +33,10 @@ class Loaded:
     constants: tuple[Any, ...]
 
 
-def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
+def load_archive(path: Path, on: Any, *, model: str, device: str, autocast: bool = False) -> Loaded:
     """Look at the archive `path`, load it onto the torch device `on`, and look at its operators.
+
+    With `autocast` its convolutions are of the kind that torch's autocast knows.
 
     Raises
     ------
@@ -53,6 +55,8 @@ def load_archive(path: Path, on: Any, *, model: str, device: str) -> Loaded:
         silence(functions)
         if on.type == "cuda":
             _no_tf32(functions)
+        elif autocast:
+            _known_to_autocast(functions)
         module = torch.jit._recursive.wrap_cpp_module(loaded).eval()
     except BackendError:
         raise
@@ -89,6 +93,16 @@ def _no_tf32(functions: Iterable[Any]) -> None:
                 off = graph.insertConstant(False)
                 off.node().moveBefore(node)
                 node.replaceInput(_ALLOW_TF32, off)
+
+
+def _known_to_autocast(functions: Iterable[Any]) -> None:
+    """Take the settings of TF32 away from traced convolutions: on the CPU, where they mean nothing,
+    autocast knows the form without them only (torch 2.14), and leaves the other in float32.
+    """
+    for function in functions:
+        for node in [n for n in nodes_of(function.graph) if n.kind() == "aten::_convolution"]:
+            if len(list(node.inputs())) > _ALLOW_TF32:
+                node.removeInput(_ALLOW_TF32)
 
 
 def prepacked(module: Any) -> Any:

@@ -24,6 +24,7 @@ would catch anyway.
     |- DeviceError (RuntimeError)               the asked device is not what would be used
     |- BackendError (RuntimeError)              the framework failed while loading or running
     |- ConversionError (RuntimeError)           no way to convert weights gave equal results
+    |- PrecisionError (RuntimeError)            another precision does not agree with float32
     |- NotTrainableError (RuntimeError)         weights that cannot be trained on
     |- OutOfMemoryError (MemoryError)           a tile or an image does not fit in memory
     |- UntrustedCodeError (PermissionError)     the package would run its author's code
@@ -35,6 +36,7 @@ here, 130: interrupted); `http_status` is what the web routes answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -272,6 +274,34 @@ class ConversionError(BiozooError, RuntimeError):
         todo = f"\n{hint}" if hint else ""
         super().__init__(f"{what} cannot be converted to {target} with proof:{listed}{todo}")
         self.target, self.tried = target, dict(tried)
+
+
+class PrecisionError(BiozooError, RuntimeError):
+    """Another precision than float32 gives other results than the package or the user allows.
+
+    `measured` says by how much, a line per way to run it; `error` is the smallest of their largest
+    differences, in units of the output.
+    """
+
+    exit_code = 1
+    http_status = 422
+
+    def __init__(self, *, model: str, precision: str, measured: Sequence[str], error: float | None):
+        listed = "".join(f"\n  {line}" for line in measured)
+        todo = "Use --precision float32."
+        if error is not None and 0 < error < float("inf"):
+            todo = f"Use --precision float32, or accept the error: --tolerance {_above(error)}"
+        super().__init__(
+            f"Model '{model}' does not agree with float32 in {precision} on this image:{listed}\n"
+            f"{todo}"
+        )
+        self.precision, self.measured, self.error = precision, tuple(measured), error
+
+
+def _above(error: float) -> str:
+    """The next of 1, 2, 5 times a power of ten that is well above an error."""
+    power = 10.0 ** math.floor(math.log10(error))
+    return f"{next(n for n in (1, 2, 5, 10, 20) if n * power >= 1.2 * error) * power:g}"
 
 
 class NotTrainableError(BiozooError, RuntimeError):

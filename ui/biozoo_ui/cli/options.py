@@ -55,6 +55,22 @@ Backend = Annotated[
         help="What executes the weights where several can, e.g. onnxruntime or openvino.",
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|float32|bfloat16|float16|int8",
+        help="What to compute in. Other than float32 is used only where the model's test tensors "
+        "and a few tiles of the image agree with it; auto takes the fastest way that does.",
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0.01",
+        help="With --precision: the largest difference to accept, in units of the model's output "
+        "(default: what the package allows).",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="CPU threads (default: every core).")
 ]
