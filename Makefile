@@ -27,7 +27,7 @@ $(RUN): pyproject.toml constraints.txt
 
 $(STAMP): $(RUN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,pack,onnx2torch,keras2onnx,train,dev]'
+	    -e '.[$(RUNTIME),ui,torch,keras,tensorflow,openvino,stardist,cellpose,dask,pack,onnx2torch,keras2onnx,train,dev]'
 	@touch $@
 
 setup-browser:   ## Debian's Chromium, for the tests marked browser

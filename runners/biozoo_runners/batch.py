@@ -19,6 +19,7 @@ from biozoo.errors import BiozooError, Cancelled, UsageError
 
 if TYPE_CHECKING:
     from .images import Image
+    from .out_of_core.stages import Executor
     from .pipeline import Progress, Runner
     from .prepare import Channel
     from .report import RunReport
@@ -107,6 +108,15 @@ class BatchReport:
         return "\n".join([*lines, *map(str, self.failed)])
 
 
+@dataclass(frozen=True, slots=True)
+class Large:
+    """How runs out of core are done; see `out_of_core.running.run_out_of_core`."""
+
+    memory: int | None = None
+    resume: bool = False
+    executor: Executor | None = None
+
+
 def run_batch(
     runner: Runner,
     images: Sequence[str | Path | Mapping[str, str | Path]],
@@ -120,10 +130,15 @@ def run_batch(
     scale: Scale | None = None,
     min_size: int | None = None,
     fill_holes: bool | None = None,
+    large: Large | None = None,
+    suffix: str = ".ome.tif",
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> BatchReport:
     """Run a model on images and write the results.
+
+    What goes to OME-Zarr is run out of core: memory does not grow with the image, and a run that
+    was stopped can go on. Other formats are written of results in memory.
 
     Parameters
     ----------
@@ -136,6 +151,10 @@ def run_batch(
         As for `Runner`, the same for all images.
     scene, pixel_size
         As for `open_image`, the same for all images.
+    large
+        How runs out of core are done.
+    suffix
+        Of the files in a folder: ".ome.tif" or ".ome.zarr".
     on_progress
         Called with the progress of the whole batch, `STEPS` per image.
 
@@ -145,7 +164,8 @@ def run_batch(
         What went wrong with the image, where there is only one.
     UsageError
         The names of results cannot be settled: several images for one file, several outputs for
-        one file, a result in the place of an image.
+        one file, a result in the place of an image; or `large` is given for results of another
+        format than OME-Zarr.
     StorageError
         The results may not be written there; nothing was run.
     Cancelled
@@ -157,7 +177,9 @@ def run_batch(
 
     sources = {_first(image): image for image in images}
     paths = list(sources)
-    where = targets(paths, out, runner.outputs, main=runner.main)
+    where = targets(paths, out, runner.outputs, main=runner.main, suffix=suffix)
+    if large is not None:
+        _check_large(where, scale)
     for folder in {target.parent for made in where.values() for target in made.values()}:
         check_folder(folder)
     results = []
@@ -169,16 +191,35 @@ def run_batch(
                 on_progress(Progress(done, len(paths) * STEPS, path.name))
 
         try:
-            result = runner(
-                opened(source, axes=axes, scene=scene, pixel_size=pixel_size),
-                channel=channel,
-                tile=tile,
-                scale=scale,
-                min_size=min_size,
-                fill_holes=fill_holes,
-                on_progress=forward,
-                cancelled=cancelled,
-            )
+            told: dict[str, Any] = {"axes": axes, "scene": scene, "pixel_size": pixel_size}
+            image = opened(source, **told)
+            wishes: dict[str, Any] = {
+                "channel": channel,
+                "tile": tile,
+                "min_size": min_size,
+                "fill_holes": fill_holes,
+                "on_progress": forward,
+                "cancelled": cancelled,
+            }
+            if large is not None or (_all_zarr(where[path]) and scale is None):
+                from .out_of_core.running import run_out_of_core, why_in_memory
+
+                if large is not None or not why_in_memory(runner, image, channel):
+                    ids = {str(runner.main) if n == MAIN else n: t for n, t in where[path].items()}
+                    how = large or Large()
+                    done = run_out_of_core(
+                        runner,
+                        image,
+                        ids,
+                        opened_with=told,
+                        memory=how.memory,
+                        resume=how.resume,
+                        executor=how.executor,
+                        **wishes,
+                    )
+                    results.append(FileResult(path, tuple(done.paths.values()), done.report))
+                    continue
+            result = runner(image, scale=scale, **wishes)
             written = []
             for name, target in where[path].items():
                 data = result.main if name == MAIN else result[name]
@@ -214,6 +255,24 @@ def opened(
     return {t: one(p) for t, p in source.items()} if isinstance(source, Mapping) else one(source)
 
 
+def _all_zarr(made: Mapping[str, Path]) -> bool:
+    return all(path.name.lower().endswith(".zarr") for path in made.values())
+
+
+def _check_large(where: Mapping[Path, Mapping[str, Path]], scale: Scale | None) -> None:
+    if other := [p for made in where.values() for p in made.values() if not _all_zarr({"": p})]:
+        raise UsageError(
+            f"--memory, --resume and --dask are for results in OME-Zarr, not for {other[0].name}: "
+            "other formats are written of a result in memory. Give -o NAME.zarr, or a folder and "
+            "--format ome.zarr."
+        )
+    if scale is not None:
+        raise UsageError(
+            "--scale takes the image and the result in memory, so it does not go with --memory, "
+            "--resume and --dask. Leave one of them out."
+        )
+
+
 def _first(image: str | Path | Mapping[str, str | Path]) -> Path:
     """The file that names the results."""
     return Path(next(iter(image.values())) if isinstance(image, Mapping) else image)
@@ -224,7 +283,12 @@ MAIN = ""
 
 
 def targets(
-    images: Sequence[Path], out: str | Path, outputs: Sequence[str], *, main: str | None = None
+    images: Sequence[Path],
+    out: str | Path,
+    outputs: Sequence[str],
+    *,
+    main: str | None = None,
+    suffix: str = ".ome.tif",
 ) -> dict[Path, dict[str, Path]]:
     """Which result of which image goes where, settled before anything runs.
 
@@ -234,6 +298,8 @@ def targets(
         What a run gives, "labels" included.
     main
         Which of several one file gets, where that is not "labels".
+    suffix
+        Of the files in a folder.
 
     Returns
     -------
@@ -253,7 +319,7 @@ def targets(
                 f"in {', '.join(SUFFIXES)}."
             )
         names = _names(images)
-        made = {i: {o: target / f"{names[i]}.{o}.ome.tif" for o in outputs} for i in images}
+        made = {i: {o: target / f"{names[i]}.{o}{suffix}" for o in outputs} for i in images}
     elif len(images) > 1:
         raise UsageError(
             f"{len(images)} images cannot go into one file {target}. Give a folder: -o results/"

@@ -168,7 +168,7 @@ def items(
         "how": how,
     }
     if load.image + load.results > free:
-        todo = "Crop the image, or run its positions one by one."
+        todo = "Write OME-Zarr, which takes images of any size: zoo run ... -o NAME.zarr."
         yield CheckItem("memory", "no", text, todo, tuple(how), facts)
     elif need > free:
         todo = "Use smaller tiles, for example --tile y=256,x=256."

@@ -167,6 +167,6 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> NDArray
     except MemoryError as exc:
         need = np.prod(shape, dtype=float) * dtype.itemsize / 2**30
         raise OutOfMemoryError(
-            f"{what} of shape {shape} needs {need:.1f} GiB, more than is free. Crop the image, or "
-            "run its positions one by one."
+            f"{what} of shape {shape} needs {need:.1f} GiB, more than is free. Write "
+            "OME-Zarr, which takes images of any size (-o NAME.zarr), or crop the image."
         ) from exc

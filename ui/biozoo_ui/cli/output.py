@@ -88,8 +88,9 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
             print(end="", flush=True)
         except typer.Exit:
             raise
-        except KeyboardInterrupt:
-            note("\nzoo: stopped; nothing half-written was left behind.")
+        except KeyboardInterrupt as stop:
+            kept = " ".join(getattr(stop, "__notes__", ()))
+            note(f"\nzoo: stopped; {kept or 'nothing half-written was left behind.'}")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader (head, less) has gone: silence the flush at exit, as other tools do.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from biozoo import ModelPackage
     from biozoo_converters.seams.report import SeamReport
     from biozoo_runners import CheckReport, Progress, Runner
+    from biozoo_runners.batch import Large
 
 Out = Annotated[
     str,
@@ -172,6 +174,8 @@ def run(
     weights: options.Weights = None,
     backend: options.Backend = None,
     threads: options.Threads = None,
+    precision: options.Precision = "float32",
+    tolerance: options.Tolerance = None,
     tile: Tile = None,
     scale: Scale = None,
     min_size: Annotated[
@@ -182,13 +186,50 @@ def run(
         bool | None,
         typer.Option("--fill-holes/--keep-holes", help="What becomes of holes inside objects."),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="ome.tif|ome.zarr",
+            help="Of the results in a folder. OME-Zarr takes images of any size: memory does not "
+            "grow with them.",
+        ),
+    ] = "ome.tif",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1GiB",
+            help="For results in OME-Zarr: memory that the run keeps to (default: a quarter of "
+            "what is free).",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="For results in OME-Zarr: go on with a run that was stopped or killed. The result "
+            "is the same to the byte.",
+        ),
+    ] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local:4|tcp://HOST:8786|FILE.yaml",
+            help="For results in OME-Zarr: run on so many processes, a running dask cluster, or a "
+            "batch system (docs/cluster.md).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print how the images would be tiled; run nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a model on images, and report what really ran."""
+    from biozoo.errors import UsageError
     from biozoo_runners import load, run_batch
+
+    if form not in ("ome.tif", "ome.zarr"):
+        raise UsageError(f"--format {form}: results are written as ome.tif or ome.zarr.")
 
     told: dict[str, Any] = {
         "axes": axes,
@@ -202,12 +243,23 @@ def run(
     }
     package = _open(model)
     found = _inputs(package, images, f"zoo run {model} -o {out}")
-    with load(package, device=device, weights=weights, threads=threads, backend=backend) as runner:
+    with load(
+        package,
+        device=device,
+        weights=weights,
+        threads=threads,
+        backend=backend,
+        precision=precision,
+        tolerance=tolerance,
+    ) as runner:
         gc.freeze()  # what is loaded by now stays: later collections need not walk over it
         if dry_run:
             _print_plans(runner, found, told, wishes, as_json=as_json)
             return
-        with progress_bar(package.id) as draw:
+        with (
+            progress_bar(package.id) as draw,
+            _large(memory, dask, runner, resume=resume) as large,
+        ):
 
             def forward(progress: Progress) -> None:
                 if draw is not None:
@@ -219,6 +271,8 @@ def run(
                 out,
                 min_size=min_size,
                 fill_holes=fill_holes,
+                large=large,
+                suffix=f".{form}",
                 on_progress=forward,
                 **told,
                 **wishes,
@@ -229,6 +283,30 @@ def run(
         say(str(batch))
     if batch.failed:
         raise typer.Exit(batch.exit_code)
+
+
+@contextlib.contextmanager
+def _large(
+    memory: str | None, dask: str | None, runner: Runner, *, resume: bool
+) -> Iterator[Large | None]:
+    """How runs out of core are done; None where nothing is asked of them."""
+    from biozoo_runners.batch import Large
+
+    amount = None
+    if memory is not None:
+        from biozoo_runners.out_of_core.budget import read_memory
+
+        amount = read_memory(memory)
+    if dask is not None:
+        from biozoo_runners.out_of_core.cluster import DaskExecutor
+
+        cuda = runner.info.device.startswith("cuda")
+        with DaskExecutor.connect(dask, cuda=cuda) as executor:
+            yield Large(amount, resume=resume, executor=executor)
+    elif amount is not None or resume:
+        yield Large(amount, resume=resume)
+    else:
+        yield None
 
 
 def _print_plans(

@@ -1,0 +1,1 @@
+"""Runs of images that are larger than memory."""
