@@ -69,7 +69,8 @@ test-cuda: setup ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -q -m cuda
 
 bench: setup     ## the budgets of the design, each as a ratio within one run
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py; r=$$?; $(BIN)/python benchmarks/precision.py || r=1; \
+	    $(BIN)/python benchmarks/large.py || r=1; exit $$r
 
 # Libraries that pip does not install beside ours go into a folder of their own, see docs/coverage.md.
 coverage: setup-coverage ## docs/coverage.md: real architectures through zoo pack, what is not measured yet

@@ -12,7 +12,7 @@ import pytest
 
 import biozoo
 from biozoo.errors import BackendError, NoBackendError, PrecisionError, UsageError
-from biozoo_runners import Result, Runner, load, pipeline
+from biozoo_runners import Result, Runner, load, open_image, pipeline, run_batch
 from biozoo_runners.instances import InstancesConfig
 from biozoo_runners.kept_tiles import TileFolder
 from biozoo_runners.onnx import OnnxBackend
@@ -558,3 +558,23 @@ def test_the_command_line(folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
     done = run_zoo(*words, "bfloat16", "--tolerance", "0.01")
     assert "bfloat16 (onnx on rounding) changes values by up to 0.0051" in done.output
     assert "No precision is called 'half'" in run_zoo(*words, "half", code=2).stderr
+
+
+def test_a_run_out_of_core_is_proven_and_written_in_the_asked_precision(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rounding, "error", 2e-4)
+    np.save(tmp_path / "in.npy", image())
+    with load(folder) as runner:
+        expected = run(runner, image())["prediction"].values
+    told: dict[str, Any] = {"axes": "yx", "tile": TILE}
+    with load(folder, precision="bfloat16") as runner:
+        done = run_batch(runner, [tmp_path / "in.npy"], tmp_path / "out.zarr", **told)
+    made = open_image(tmp_path / "out.zarr").read().values
+    np.testing.assert_allclose(made, expected + 2e-4, atol=1e-6)
+    assert done.report is not None
+    assert done.report.ran.precision == "bfloat16"
+    monkeypatch.setattr(Rounding, "error", 0.0051)
+    with load(folder, precision="bfloat16") as runner, pytest.raises(PrecisionError):
+        run_batch(runner, [tmp_path / "in.npy"], tmp_path / "not.zarr", **told)
+    assert not list(tmp_path.glob("not.zarr*"))
