@@ -242,7 +242,7 @@ class DaskExecutor(Closing):
                 if future.status == "finished":
                     on_done(task)
         with suppress(Exception):  # the scheduler may be gone
-            pass
+            self._client.cancel([future for future, _ in waiting.values()])
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         said = event[1]
