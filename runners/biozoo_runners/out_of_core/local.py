@@ -9,6 +9,7 @@ from typing import Any
 from biozoo.closing import Closing
 from biozoo.errors import Cancelled
 
+from ..memory import trim_heap
 from .stages import SplitStage, Work, naming
 
 __all__ = ["LocalExecutor"]
@@ -46,6 +47,7 @@ class LocalExecutor(Closing):
             check()
             with naming(work.stage.name, task):
                 work.stage.run(task)
+            trim_heap()
             on_done(task)
 
     def close(self) -> None:
@@ -65,6 +67,7 @@ def _overlap(
     def write(task: int, made: Any) -> None:
         with naming(stage.name, task):
             stage.write(task, made)
+        trim_heap()  # arrays of many sizes come and go in three threads: the heap keeps holes
         on_done(task)  # at once, not when the next is computed: that may be minutes later
 
     with (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from biozoo.errors import BackendError, BiozooError, MissingFileError
 
+from ..memory import trim_heap
 from .stages import JobKeeper
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def run_task(spec: JobSpec, stage: str, task: int, threads: int | None, token: s
         here = replace(cast(Any, spec), threads=threads or _own_threads())
         with _KEEPER.using(here) as job:
             job.stage(stage).run(task)
+        trim_heap()
     except Exception as error:
         raise TaskFailure.of(error) from None
 

@@ -308,6 +308,7 @@ class Session:
 
     def _made(self, average: Average, outcome: Outcome) -> Made:
         values: dict[str, Any] = average.values
+        seconds = self.seconds  # as in the checkpoint: choosing thresholds is no training
         notes = list(self.notes)
         last = next((e.score for e in reversed(self.history) if e.score is not None), None)
         if self.best is not None and (last is None or self.best["score"] > last + self._clearly):
@@ -331,7 +332,7 @@ class Session:
             self.material.metric,
             outcome,
             self.step,
-            self.seconds,
+            seconds,
             tuple(dict.fromkeys(notes)),
             rule,
             self.pivot,
