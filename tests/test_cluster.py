@@ -160,7 +160,7 @@ def test_a_worker_that_cannot_see_the_folder_writes_nothing(
 
 def test_a_task_that_kills_its_workers_is_given_up(tmp_path: Path, executor: DaskExecutor) -> None:
     journal = ListJournal()
-    with pytest.raises(BackendError, match=r"3 workers died(?s:.*)memory(?s:.*)task \d of 'files'"):
+    with pytest.raises(BackendError, match=r"3 workers died(?s:.*)memory(?s:.*)task 0 of 'files'"):
         run(FilesSpec(str(tmp_path), trouble=((0, "die"),)), executor, journal=journal)
     assert (tmp_path / "run").read_text().split().count("0") == 3
     assert ("files", 0) not in journal.marks
